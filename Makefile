@@ -1,0 +1,62 @@
+# Everything happens in .venv; each target sets it up first, which takes no time when it is up to date.
+#
+#   make ping     run 10,000 tasks on an embedded cluster
+#   make test     all tests                  (PYTEST_ARGS="-k name" narrows them)
+#   make lint     style, strict types, import contracts
+#   make bench    the table of docs/benchmarks.md; bench-quick for a short look
+#   make wire     generate the protobuf code anew; make map the code map of ARCHITECTURE.md
+#   make lock     resolve requirements/dev.lock anew (needs uv)
+#   make clean    remove .venv and everything generated
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_PROCESSES ?= auto
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+CODE := src tests benchmarks $(wildcard tools examples)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup ping test lint format bench bench-quick wire map lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 10
+
+setup:
+	@sh tools/setup.sh
+
+ping: setup
+	@$(BIN)/flmping -t 10000 --embedded
+
+test: setup
+	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: setup
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: setup
+	@$(BIN)/python -m benchmarks --quick $(BENCH_ARGS)
+
+wire: setup
+	$(BIN)/python tools/generate_wire.py
+
+map: setup
+	$(BIN)/python tools/code_map.py
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --group dev pyproject.toml \
+	    --output-file requirements/dev.lock --custom-compile-command "make lock" --quiet $(LOCK_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist benchmarks/results .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks $(wildcard tools examples) -name __pycache__ -prune -exec rm -rf {} +

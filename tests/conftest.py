@@ -1,0 +1,42 @@
+"""Fixtures and profiles for all tests."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support import WaitUntil, wait_until_true
+
+# A busy machine makes an example slow, not wrong: no deadlines. CI tries the same examples every time, so that a
+# submission fails for what it changed; at home each run tries new ones.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """An empty directory with a short path, for Unix sockets (their paths have at most 107 bytes)."""
+    path = Path(tempfile.mkdtemp(prefix="fl-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """`wait_until(condition, timeout_s=30.0)`: returns the condition's first true value, fails after the timeout."""
+    return wait_until_true
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test finds the cluster or the configuration of whoever runs it."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(home))
+    for name in [name for name in os.environ if name.startswith(("FLAME_", "XDG_"))]:
+        monkeypatch.delenv(name)
