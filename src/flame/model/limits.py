@@ -1,0 +1,86 @@
+"""Every bound of the engine, in one place.
+
+A bound is part of the interface: it is documented here, checked where data enters, and tested at its edge.
+Units stand at the end of each name.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# --- names -----------------------------------------------------------------------------------------------------------
+MAX_SESSION_ID_CHARS: Final = 128
+MAX_APPLICATION_NAME_CHARS: Final = 253
+MAX_NODE_NAME_CHARS: Final = 253
+
+# --- tasks and chunks ------------------------------------------------------------------------------------------------
+MAX_CHUNK_TASKS: Final = 1024
+"""Tasks in one chunk, assignment or segment."""
+MAX_CHUNK_BYTES: Final = 1 * MIB
+"""Input bytes after which a chunk is cut; one task alone may be larger, up to `MAX_TASK_BYTES`."""
+MAX_TASK_BYTES: Final = 4 * MIB
+"""Default bound for the input and for the output of one task (configurable)."""
+MAX_TASK_BYTES_CEILING: Final = 32 * MIB
+"""The largest value `max_task_bytes` can be configured to."""
+MAX_COMMON_DATA_BYTES: Final = 16 * MIB
+MAX_MESSAGE_BYTES: Final = 64 * MIB
+"""One message of any carrier: the largest task or common data, with room for its envelope."""
+BLOCK_TASKS: Final = 1 << 32
+"""Task ids granted to one submitter at a time."""
+MAX_TASK_ID: Final = (1 << 63) - 1
+
+# --- flow control ----------------------------------------------------------------------------------------------------
+SUBMIT_WINDOW_BYTES: Final = 8 * MIB
+"""Input bytes a submitter may have sent and not yet seen acknowledged."""
+RESULT_WINDOW_BYTES: Final = 8 * MIB
+"""Result bytes the session manager may have sent to one client and not yet seen acknowledged."""
+MAP_WINDOW_BYTES: Final = 64 * MIB
+"""Output bytes a `Session.map` holds or has to expect before it submits more."""
+TASK_OVERHEAD_BYTES: Final = 32
+"""What one task adds to the byte accounting beside its payload."""
+RESIDENT_INPUT_BYTES: Final = 48 * MIB
+"""Inputs of queued tasks the session manager keeps in memory; the rest is read back from the store."""
+LOAD_BYTES: Final = 2 * MIB
+"""Inputs read back from the store at a time, per session."""
+MAX_READ_SEGMENTS: Final = 1024
+"""Result segments the store returns at a time."""
+MAX_LINK_BUFFER_BYTES: Final = 64 * MIB
+"""Bytes buffered for a peer that does not read; beyond them the connection is closed."""
+MAX_CONNECTIONS: Final = 10_000
+MAX_ATTACHMENTS_PER_CONNECTION: Final = 1_024
+MAX_CALLS_PER_CONNECTION: Final = 256
+
+# --- executors -------------------------------------------------------------------------------------------------------
+CREDIT_MS: Final = 30
+"""Work an executor is topped up to, at the session's measured task time."""
+CREDIT_BYTES: Final = 4 * MIB
+CREDIT_TASKS: Final = 16 * 1024
+"""Most tasks an executor holds, however short they are."""
+MAX_HELD_RANGES: Final = 64
+"""Ranges an executor may hold: the size of its table in shared memory."""
+MAX_TASK_DEATHS: Final = 3
+"""Deaths of an executor while it ran a task, after which the task fails alone."""
+MAX_START_FAILURES: Final = 5
+"""Failures in a row to start or to enter a session, after which the session's tasks fail."""
+LEASE_MS: Final = 30_000
+RECONNECT_GRACE_MS: Final = 2_000
+"""How long a restarted session manager waits for a node whose link is not back."""
+START_TIMEOUT_MS: Final = 30_000
+"""From the start of an executor's process until it is attached."""
+ENTER_TIMEOUT_MS: Final = 60_000
+"""Longest session enter (configurable per cluster)."""
+LEAVE_TIMEOUT_MS: Final = 10_000
+"""Longest session leave; after it the process is killed."""
+UNFIT_WARNING_MS: Final = 2_000
+"""After this a session that fits no node is warned."""
+ROTATION_MS: Final = 250
+"""Executor time by which one session may be ahead of an equal one before an executor changes hands."""
+DELAY_RELEASE_MS: Final = 60_000
+MAX_LOG_BYTES: Final = 16 * MIB
+"""Output kept per executor: the file and its predecessor together."""
+
+# --- text ------------------------------------------------------------------------------------------------------------
+MAX_ERROR_CHARS: Final = 16 * KIB
+"""Message and traceback of a failed task are cut to this many characters each."""

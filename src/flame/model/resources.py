@@ -1,0 +1,87 @@
+"""Resources of nodes and what an executor asks for: whole CPUs, bytes of memory, whole GPUs."""
+
+import re
+
+import msgspec
+
+from flame.model.errors import InvalidArgument
+from flame.model.limits import GIB, KIB, MIB
+
+_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
+_MEMORY = re.compile(r"(\d+)([kmgt]?)(?:i?b)?", re.IGNORECASE)
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount of resources.
+
+    Args:
+        cpu: whole CPUs.
+        memory_bytes: bytes of memory.
+        gpu: whole GPUs.
+
+    Example:
+        >>> Resources.parse("cpu=2,mem=1g")
+        Resources(cpu=2, memory_bytes=1073741824, gpu=0)
+    """
+
+    cpu: int = 0
+    memory_bytes: int = 0
+    gpu: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Resources":
+        """Read `cpu=1,mem=1g,gpu=0` (any order, absent parts are 0).
+
+        Raises:
+            InvalidArgument: an unknown name, a repeated one, or a value that is no number.
+        """
+        values: dict[str, int] = {}
+        for part in filter(None, (p.strip() for p in text.split(","))):
+            name, equals, value = (p.strip().lower() for p in part.partition("="))
+            name = {"mem": "memory_bytes", "memory": "memory_bytes"}.get(name, name)
+            match = _MEMORY.fullmatch(value) if name == "memory_bytes" else re.fullmatch(r"(\d+)()", value)
+            if not equals or name not in ("cpu", "memory_bytes", "gpu") or name in values or match is None:
+                raise InvalidArgument(
+                    f"resources {text!r}: cannot read {part!r}",
+                    hint="write them like cpu=1,mem=1g,gpu=0",
+                )
+            values[name] = int(match[1]) * _UNITS[match[2].lower()]
+        if any(value > 1 << 62 for value in values.values()):
+            raise InvalidArgument(f"resources {text!r}: a value is too large", hint="the largest is 2^62")
+        return cls(**values)
+
+    def fits(self, room: "Resources") -> bool:
+        """Whether this amount fits into `room`."""
+        return self.cpu <= room.cpu and self.memory_bytes <= room.memory_bytes and self.gpu <= room.gpu
+
+    def plus(self, other: "Resources") -> "Resources":
+        """The sum of both."""
+        return Resources(
+            cpu=self.cpu + other.cpu, memory_bytes=self.memory_bytes + other.memory_bytes, gpu=self.gpu + other.gpu
+        )
+
+    def minus(self, other: "Resources") -> "Resources":
+        """The difference; parts may become negative."""
+        return Resources(
+            cpu=self.cpu - other.cpu, memory_bytes=self.memory_bytes - other.memory_bytes, gpu=self.gpu - other.gpu
+        )
+
+    def __str__(self) -> str:
+        return f"cpu={self.cpu},mem={format_bytes(self.memory_bytes)},gpu={self.gpu}"
+
+
+def format_bytes(count: int) -> str:
+    """Bytes in the largest unit that shows them exactly, as `Resources.parse` reads them.
+
+    Example:
+        >>> format_bytes(1 << 30)
+        '1g'
+    """
+    for unit in "tgmk":
+        if count and count % _UNITS[unit] == 0:
+            return f"{count // _UNITS[unit]}{unit}"
+    return str(count)
+
+
+DEFAULT_RESOURCES = Resources(cpu=1, memory_bytes=GIB, gpu=0)
+"""What a session asks for per executor where neither it nor the cluster says otherwise."""

@@ -1,0 +1,51 @@
+"""Records and writes are plain data that any encoding of msgspec carries."""
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from flame.model import records
+from flame.model.records import (
+    ApplicationRecord,
+    ChunkRecord,
+    PutApplication,
+    PutChunk,
+    PutSegment,
+    PutSession,
+    SegmentRecord,
+    SessionRecord,
+    Snapshot,
+    Write,
+)
+from flame.model.resources import Resources
+from flame.model.specs import ApplicationSpec, SessionSpec
+from flame.model.states import TaskState
+
+WRITES: list[Write] = [
+    PutApplication(ApplicationRecord(name="a", spec=ApplicationSpec(environments=(("A", "1"),)), created_ms=1)),
+    PutSession(
+        SessionRecord(number=1, name="s", spec=SessionSpec(application="a", resources=Resources(cpu=1)), created_ms=2)
+    ),
+    PutChunk(ChunkRecord(session=1, first=1, count=1, created_ms=3, lengths=b"\1\0\0\0", blob=b"x")),
+    PutSegment(SegmentRecord(session=1, sequence=1, first=1, count=1, state=TaskState.CANCELLED, finished_ms=4)),
+]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=lambda write: type(write).__name__)
+def test_a_write_round_trips(write: Write) -> None:
+    decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(write), type=Write)
+    assert decoded == write
+    assert type(decoded) is type(write)
+
+
+def test_every_kind_of_write_is_in_the_union() -> None:
+    named = {
+        value for name, value in vars(records).items() if name.startswith(("Put", "Delete")) and isinstance(value, type)
+    }
+    assert named == set(get_args(Write))
+
+
+def test_an_empty_snapshot_is_that_of_a_new_store() -> None:
+    snapshot = Snapshot()
+    assert (snapshot.last_session, snapshot.time_ms, snapshot.sessions) == (0, 0, ())
