@@ -1,0 +1,1 @@
+"""The pure core: what Flame decides. No I/O, no clock, no randomness."""

@@ -1,0 +1,277 @@
+"""The entities of the core: applications, sessions, executors, nodes, attachments; and their transition tables.
+
+What the user wants (a session open or closed) is kept apart from what was observed (which executors live). Entities
+refer to each other directly; dictionaries in `State` are keyed by number, id or name.
+"""
+
+from collections import deque
+
+import msgspec
+
+from flame.core.control.queue import Chunk, Span, TaskQueue
+from flame.model.limits import BLOCK_TASKS
+from flame.model.messages import CancelTasks, ExecutorExited, Range
+from flame.model.records import ApplicationRecord, SessionRecord
+from flame.model.resources import Resources
+from flame.model.states import ExecutorState, NodeState, SessionState
+
+TRANSITIONS: dict[ExecutorState, tuple[ExecutorState, ...]] = {
+    ExecutorState.VOID: (ExecutorState.BINDING,),
+    ExecutorState.IDLE: (ExecutorState.BINDING, ExecutorState.RELEASED),
+    ExecutorState.BINDING: (ExecutorState.BOUND, ExecutorState.UNBINDING, ExecutorState.IDLE),
+    ExecutorState.BOUND: (ExecutorState.UNBINDING, ExecutorState.IDLE),
+    ExecutorState.UNBINDING: (ExecutorState.IDLE,),
+    ExecutorState.RELEASED: (),
+}
+"""Executors. Void: no process was ever started. Idle: it keeps its place on the node, without a process."""
+
+
+class Block(msgspec.Struct, kw_only=True):
+    """Task ids [first, first + 2^32) granted to one submitter.
+
+    Args:
+        next_id: the next chunk has to begin here; everything before is stored or about to be.
+        ended: a chunk was refused; nothing more is accepted.
+        attachment: the live stream of its submitter, or None.
+    """
+
+    first: int
+    key: str
+    next_id: int
+    ended: bool = False
+    attachment: "Attachment | None" = None
+
+    @property
+    def end(self) -> int:
+        """The id after the block."""
+        return self.first + BLOCK_TASKS
+
+
+class Attachment(msgspec.Struct, kw_only=True):
+    """A client attached to a session, and the window of results sent to it.
+
+    Args:
+        block: the submitter's block; None for a reader, who gets all results.
+        sent: sequence of the last segment sent.
+        due: sequence of the newest segment it has to get.
+        unseen: (sequence, bytes) of segments sent and not acknowledged.
+        behind: results are read from the store until it has caught up.
+        reading: a read is under way.
+    """
+
+    link: int
+    number: int
+    session: "Session"
+    block: Block | None
+    sent: int
+    due: int = 0
+    unseen: deque[tuple[int, int]] = msgspec.field(default_factory=deque)
+    unseen_bytes: int = 0
+    behind: bool = False
+    reading: bool = False
+
+
+class PendingCancel(msgspec.Struct, kw_only=True):
+    """A cancel that waits for executors to give tasks back."""
+
+    attachment: Attachment
+    request: int
+    first: int
+    end: int
+    waiting: list[str]
+    cancelled: list[Range]
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """A session with its queue.
+
+    Args:
+        bindings: its executors, by id.
+        unaccounted: executors that were bound before this start and have not said yet what they hold. Until then
+            nothing of the queue is handed out or cancelled: it may be running.
+        postponed: cancels that wait for that.
+        loading: chunks that are being read back, by first id.
+        succeeded, failed, cancelled: tasks that are terminal.
+        task_ns: measured time of a task; 0 before the first report.
+        start_failures: failures to start or to enter, in a row; the next start is not before `start_after_ms`.
+        used_ms: executor time used until `used_at_ms`.
+        active: it has use for executors, and takes part in the rotation.
+        wanted: executors it could use when it was last looked at.
+        spilled: some queued payloads are not in memory.
+    """
+
+    record: SessionRecord
+    resources: Resources
+    queue: TaskQueue = msgspec.field(default_factory=TaskQueue)
+    blocks: dict[int, Block] = msgspec.field(default_factory=dict)
+    own_block: Block | None = None
+    bindings: dict[str, "Binding"] = msgspec.field(default_factory=dict)
+    attachments: list[Attachment] = msgspec.field(default_factory=list)
+    cancels: list[PendingCancel] = msgspec.field(default_factory=list)
+    watches: dict[int, list[int]] = msgspec.field(default_factory=dict)
+    deaths: dict[int, int] = msgspec.field(default_factory=dict)
+    unaccounted: dict[str, None] = msgspec.field(default_factory=dict)
+    postponed: list[tuple[Attachment, CancelTasks]] = msgspec.field(default_factory=list)
+    loading: dict[int, Chunk] = msgspec.field(default_factory=dict)
+    held_tasks: int = 0
+    last_sequence: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    task_ns: float = 0.0
+    start_failures: int = 0
+    start_after_ms: int = 0
+    used_ms: int = 0
+    used_at_ms: int = 0
+    active: bool = False
+    wanted: int = 0
+    warning: str = ""
+    spilled: bool = False
+
+    @property
+    def number(self) -> int:
+        """Its number, never used again."""
+        return self.record.number
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes tasks."""
+        return self.record.state is SessionState.OPEN
+
+    @property
+    def unfinished(self) -> int:
+        """Tasks that are not terminal."""
+        return self.queue.tasks + self.held_tasks
+
+    @property
+    def staying(self) -> int:
+        """Executors that are not on their way out."""
+        return sum(binding.stays for binding in self.bindings.values())
+
+    def account(self, now_ms: int) -> None:
+        """Add up the executor time used; before each change of its executors."""
+        self.used_ms += len(self.bindings) * (now_ms - self.used_at_ms)
+        self.used_at_ms = now_ms
+
+
+class Held(msgspec.Struct):
+    """What is left of one assignment: spans, and the bytes it was given with."""
+
+    spans: list[Span]
+    nbytes: int
+
+
+class Binding(msgspec.Struct, kw_only=True):
+    """An executor bound to a session: one process, and what it holds.
+
+    Args:
+        number: the attempt under which it was bound.
+        turn: number of the turn whose commit stores it.
+        link: its process's link, or 0.
+        held: what it was given and has not reported, by attempt, oldest first.
+        credit: tasks it may hold; doubles with each report up to what its time allows.
+        retracting: request number of the retract that is not answered yet, or 0.
+        retract_empty: the last retract gave nothing back; none follows before the next report or assignment.
+        changed_ms: when it was last given tasks or reported some.
+        exit: its process is gone, and the end of its link is awaited.
+    """
+
+    executor: "Executor"
+    session: Session
+    number: int
+    turn: int
+    since_ms: int
+    link: int = 0
+    entered: bool = False
+    leaving: bool = False
+    held: dict[int, Held] = msgspec.field(default_factory=dict)
+    held_tasks: int = 0
+    held_bytes: int = 0
+    credit: int = 2
+    retracting: int = 0
+    retract_empty: bool = False
+    changed_ms: int = 0
+    idle_since_ms: int = 0
+    exit: ExecutorExited | None = None
+    log_path: str = ""
+    pid: int = 0
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is not on its way out."""
+        return not self.leaving and self.exit is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be given tasks."""
+        return self.entered and self.link != 0 and self.stays
+
+
+class Executor(msgspec.Struct, kw_only=True):
+    """An executor: a place on a node, bound to at most one session at a time."""
+
+    id: str
+    node: "Node"
+    resources: Resources
+    state: ExecutorState
+    since_ms: int
+    binding: Binding | None = None
+    application: str = ""
+    log_path: str = ""
+
+    def move(self, state: ExecutorState, now_ms: int) -> None:
+        """Change the state; only along the table."""
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"executor {self.id}: {self.state.name} -> {state.name} is not in the table")
+        self.state = state
+        self.since_ms = now_ms
+
+
+class Node(msgspec.Struct, kw_only=True):
+    """A node: what it offers, and until when it may be trusted to run its executors.
+
+    Args:
+        link: its link, or 0 while it is silent.
+        lease_end_ms: after this all its executors are dead.
+        known: it has joined since the session manager started (otherwise it is known from stored bindings only).
+    """
+
+    name: str
+    instance: str = ""
+    link: int = 0
+    known: bool = False
+    capacity: Resources = Resources()
+    max_executors: int = 0
+    lease_end_ms: int = 0
+    last_seen_ms: int = 0
+    host: str = ""
+    arch: str = ""
+    os: str = ""
+    executors: dict[str, Executor] = msgspec.field(default_factory=dict)
+
+    @property
+    def state(self) -> NodeState:
+        """As shown to users."""
+        return NodeState.READY if self.link else NodeState.NOT_READY
+
+
+class Application(msgspec.Struct, kw_only=True):
+    """A registered application and how many open sessions use it."""
+
+    record: ApplicationRecord
+    open_sessions: int = 0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says, as far as the core needs it."""
+
+    store_id: str = ""
+    max_task_bytes: int
+    lease_ms: int
+    start_timeout_ms: int
+    enter_timeout_ms: int
+    delay_release_ms: int
+    low_space_bytes: int
+    default_resources: Resources
+    resident_input_bytes: int
+    result_window_bytes: int

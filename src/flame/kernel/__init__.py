@@ -1,0 +1,1 @@
+"""Pure data structures that know nothing of Flame."""

@@ -1,0 +1,162 @@
+"""Executors that report, die, leave and lie."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from flame.core.control.effects import DropExecutorLink
+from flame.core.control.events import ExecutorSaid
+from flame.model.chunk import unpack
+from flame.model.limits import LEAVE_TIMEOUT_MS
+from flame.model.messages import (
+    AcknowledgeReport,
+    AssignTasks,
+    AttachExecutor,
+    CancelTasks,
+    EndExecutor,
+    HeldRange,
+    LeaveSession,
+    Outcome,
+    ReportOutcomes,
+    RetractTasks,
+    Segment,
+    SessionLeft,
+)
+from flame.model.states import ExecutorState, TaskState
+from tests.core.harness import Core, assigned_ranges, one_session, outcome
+
+
+def running(tasks: int = 10) -> Core:
+    core = one_session(cpu=1, tasks=tasks)
+    core.start("1-1")
+    core.take()
+    return core
+
+
+def test_a_report_that_is_sent_again_counts_once_and_is_acknowledged_again() -> None:
+    core = running()
+    attempt = core.held("1-1")[0].attempt
+    report = ReportOutcomes(report=1, outcomes=(outcome(attempt, 1, 2),))
+    for _ in range(2):
+        core.executor("1-1", report)
+    assert core.session("app-000001").succeeded == 2
+    assert len(core.sent(AcknowledgeReport)) == 2
+    assert len(core.sent(Segment)) == 1
+
+
+def test_a_stale_attempt_counts_for_nothing() -> None:
+    core = running()
+    attempt = core.held("1-1")[0].attempt
+    core.executor("1-1", ReportOutcomes(report=1, outcomes=(outcome(attempt - 1, 1, 2), outcome(attempt + 9, 1, 2))))
+    assert core.session("app-000001").succeeded == 0
+
+
+def test_of_a_report_only_what_is_still_held_is_stored_with_its_own_outputs() -> None:
+    core = one_session(cpu=1, tasks=100)
+    core.start("1-1")
+    core.report("1-1", each_us=1)
+    (part,) = core.held("1-1")
+    assert part == HeldRange(part.attempt, 3, 4)
+    core.client("a", CancelTasks(attachment=1, request=1, first=4, count=1))
+    (retract,) = core.sent(RetractTasks)
+    core.give_back("1-1", retract.request, HeldRange(part.attempt, 4, 1))
+    core.take()
+    core.executor("1-1", ReportOutcomes(report=2, outcomes=(outcome(part.attempt, 3, 4),)))
+    segments = core.sent(Segment)
+    assert [(segment.first, unpack(segment.lengths, segment.blob)) for segment in segments] == [
+        (3, [b"3"]),
+        (5, [b"5", b"6"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lengths": b"\1"},
+        {"blob": b"too long for its lengths"},
+        {"state": TaskState.RUNNING},
+        {"state": TaskState.CANCELLED},
+        {"states": b"\2"},
+        {"states": b"\2\7"},
+        {"count": 0},
+        {"count": -1},
+    ],
+    ids=str,
+)
+def test_an_impossible_outcome_is_refused_and_stores_nothing(change: dict[str, Any]) -> None:
+    core = running()
+    good = outcome(core.held("1-1")[0].attempt, 1, 2)
+    bad: Outcome = msgspec.structs.replace(good, **change)
+    core.executor("1-1", ReportOutcomes(report=1, outcomes=(good, bad)))
+    (drop,) = [effect for effect in core.effects if isinstance(effect, DropExecutorLink)]
+    assert drop.error.code == "INVALID_ARGUMENT"
+    assert core.session("app-000001").succeeded == 0
+
+
+def test_what_was_sent_and_never_arrived_is_given_out_again() -> None:
+    core = running()
+    attempt = core.held("1-1")[0].attempt
+    core.lose_executor("1-1")
+    core.start("1-1", held=[HeldRange(attempt, 1, 1)], entered=True)
+    first, second = core.held("1-1")
+    assert first == HeldRange(attempt, 1, 1)
+    assert (second.first, second.count) == (2, 1)
+    assert second.attempt > attempt
+    assert assigned_ranges(core.sent(AssignTasks)) == [(2, 1)]
+
+
+def test_a_message_on_an_old_link_of_an_executor_is_not_heard() -> None:
+    core = running()
+    old, attempt = core.links["1-1"], core.held("1-1")[0].attempt
+    core.start("1-1", held=core.held("1-1"), entered=True)
+    report = ReportOutcomes(report=1, outcomes=(outcome(attempt, 1, 1),))
+    core.turn(ExecutorSaid("1-1", core.binding("1-1").number, old, report))
+    assert core.session("app-000001").succeeded == 0
+    assert [effect.link for effect in core.effects if isinstance(effect, DropExecutorLink)] == [old]
+
+
+def test_a_process_whose_binding_is_over_is_sent_away() -> None:
+    core = running()
+    number = core.binding("1-1").number
+    core.exit("1-1", signal=9)
+    core.turn(ExecutorSaid("1-1", number, 99, AttachExecutor(executor="1-1", binding=number, session=1)))
+    drops = [effect for effect in core.effects if isinstance(effect, DropExecutorLink)]
+    assert [drop.link for drop in drops] == [99]
+
+
+def test_what_a_process_said_before_it_ended_is_heard_before_its_end() -> None:
+    core = running()
+    attempt, number = core.held("1-1")[0].attempt, core.binding("1-1").number
+    link = core.links.pop("1-1")
+    core.exit("1-1", signal=6, current=2)
+    assert core.binding("1-1").exit is not None, "its link has not ended"
+    report = ReportOutcomes(report=1, outcomes=(outcome(attempt, 1, 1),))
+    core.turn(ExecutorSaid("1-1", number, link, report))
+    core.advance(1_000)
+    assert "1-1" not in core.state.executors, "an end that does not come is waited for a second"
+    session = core.session("app-000001")
+    assert (session.succeeded, session.deaths) == (1, {2: 1})
+
+
+def test_a_leave_that_takes_too_long_ends_in_a_kill_but_never_of_a_running_task() -> None:
+    core = one_session(cpu=1, tasks=4, lease_ms=10_000_000)
+    core.start("1-1")
+    core.close("app-000001")
+    core.advance(10 * LEAVE_TIMEOUT_MS)
+    assert not core.sent(EndExecutor), "it runs tasks of before"
+    core.report("1-1")
+    core.executor("1-1", SessionLeft())
+    core.advance(LEAVE_TIMEOUT_MS)
+    assert [end.executor for end in core.sent(EndExecutor)] == ["1-1"]
+
+
+def test_an_executor_that_was_not_there_when_it_was_to_leave_is_told_when_it_comes_back() -> None:
+    core = running(tasks=2)
+    held = core.held("1-1")
+    core.lose_executor("1-1")
+    core.close("app-000001")
+    assert not core.sent(LeaveSession)
+    core.start("1-1", held=held, entered=True)
+    assert len(core.sent(LeaveSession)) == 1
+    assert core.state.executors["1-1"].state is ExecutorState.UNBINDING

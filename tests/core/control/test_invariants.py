@@ -1,0 +1,77 @@
+"""The invariants see what is wrong."""
+
+from collections.abc import Callable
+
+import pytest
+
+from flame.core.control import invariants
+from flame.core.control.queue import Span
+from flame.model.states import ExecutorState
+from tests.core.harness import Core, one_session
+
+
+def _lose_a_task(core: Core) -> None:
+    core.session("app-000001").queue.spans[0].count -= 1
+
+
+def _queue_a_task_twice(core: Core) -> None:
+    queue = core.session("app-000001").queue
+    queue.append(Span(queue.spans[0].chunk, 10, 1))
+
+
+def _miscount_bytes(core: Core) -> None:
+    core.state.resident_bytes += 1
+
+
+def _hold_less(core: Core) -> None:
+    core.binding("1-1").held_tasks -= 1
+
+
+def _wrong_state(core: Core) -> None:
+    core.state.executors["1-1"].state = ExecutorState.IDLE
+
+
+def _overbook(core: Core) -> None:
+    node = core.state.nodes["n1"]
+    node.capacity = node.capacity.minus(node.capacity)
+
+
+@pytest.mark.parametrize(
+    "damage", [_lose_a_task, _queue_a_task_twice, _miscount_bytes, _hold_less, _wrong_state, _overbook]
+)
+def test_damage_is_seen(damage: Callable[[Core], None]) -> None:
+    core = one_session(cpu=1, tasks=10)
+    core.start("1-1")
+    invariants.check(core.state)
+    damage(core)
+    with pytest.raises(AssertionError):
+        invariants.check(core.state)
+
+
+def _forget_a_plan(core: Core) -> None:
+    core.state.replan = True
+
+
+def _forget_a_session(core: Core) -> None:
+    core.state.touch(core.session("app-000001"))
+
+
+def _leave_an_executor_unplaced(core: Core) -> None:
+    core.state.nodes["n1"].max_executors = 0
+    core.state.nodes["n1"].capacity = core.state.nodes["n1"].capacity.plus(core.state.nodes["n1"].capacity)
+
+
+def _leave_an_executor_without_work(core: Core) -> None:
+    core.binding("1-1").held.clear()
+
+
+@pytest.mark.parametrize(
+    "damage", [_forget_a_plan, _forget_a_session, _leave_an_executor_unplaced, _leave_an_executor_without_work]
+)
+def test_a_missed_wake_up_is_seen(damage: Callable[[Core], None]) -> None:
+    core = one_session(cpu=1, tasks=10)
+    core.start("1-1")
+    invariants.check_settled(core.state, core.now_ms)
+    damage(core)
+    with pytest.raises(AssertionError):
+        invariants.check_settled(core.state, core.now_ms)

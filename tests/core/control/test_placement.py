@@ -1,0 +1,87 @@
+"""Placement: plans are made when something changed, and the rotation has no old claims."""
+
+from flame.core.control.placement import view_of, wants
+from flame.core.scheduling.view import View
+from flame.model.messages import BindExecutor, LeaveSession, SessionChanged
+from flame.model.resources import Resources
+from flame.model.specs import ApplicationSpec, SessionSpec
+from tests.core.harness import Core, one_session
+
+
+def test_a_session_wants_an_executor_per_unfinished_task_within_all_limits() -> None:
+    core = Core(ApplicationSpec(service="m:C", max_instances=3))
+    core.join(cpu=8)
+    core.attach("a", create=SessionSpec(application="app", min_instances=1))
+    session = core.session("app-000001")
+    assert wants(core.state, session) == 1
+    core.submit("a", 1, 2)
+    assert wants(core.state, session) == 2
+    core.submit("a", 3, 50)
+    assert wants(core.state, session) == 3
+    core.close("app-000001")
+    assert wants(core.state, session) == 0
+
+
+def test_what_the_scheduler_sees_is_the_state() -> None:
+    core = one_session(cpu=2, tasks=1)
+    core.start("1-1")
+    core.report("1-1")
+    view: View = view_of(core.state, core.now_ms)
+    assert [(e.id, e.session, e.idle, e.leaving) for e in view.executors] == [("1-1", 1, True, False)]
+    assert [(n.name, n.capacity.cpu) for n in view.nodes] == [("n1", 2)]
+    core.lose_node("n1")
+    assert view_of(core.state, core.now_ms).nodes == ()
+
+
+def test_tasks_that_arrive_while_the_executor_leaves_get_another_one_at_once() -> None:
+    core = Core(ApplicationSpec(service="m:C", delay_release_ms=10))
+    core.join(cpu=2)
+    core.attach("a")
+    core.submit("a", 1, 1)
+    core.start("1-1")
+    core.report("1-1")
+    core.advance(10)
+    assert core.sent(LeaveSession)
+    core.take()
+    core.submit("a", 2, 1)
+    assert [bind.executor for bind in core.sent(BindExecutor)] == ["1-3"]
+
+
+def test_an_executor_whose_process_ended_is_replaced_before_its_link_has_ended() -> None:
+    core = one_session(cpu=2, tasks=2)
+    core.start_all()
+    core.links.pop("1-1")
+    core.take()
+    core.exit("1-1", signal=9)
+    assert not core.sent(BindExecutor), "its place is taken until it is gone"
+    core.advance(1_000)
+    assert core.sent(BindExecutor)
+
+
+def test_a_session_that_was_away_does_not_claim_the_time_it_missed() -> None:
+    core = one_session(cpu=1, tasks=1_000, lease_ms=10_000_000)
+    core.start("1-1")
+    core.attach("b")
+    core.submit("b", 1, 1)
+    core.advance(60_000)
+    first = core.session("app-000001")
+    second = core.session("app-000002")
+    core.attach("c")
+    core.submit("c", 1, 1)
+    assert core.session("app-000003").used_ms >= min(first.used_ms, second.used_ms) - 251
+
+
+def test_the_warning_of_a_session_that_fits_nowhere_follows_the_nodes() -> None:
+    core = Core()
+    core.attach("a", create=SessionSpec(application="app", resources=Resources(cpu=4)))
+    core.join("n1", cpu=2)
+    core.advance(2_000)
+    warnings = [message.warning for message in core.sent(SessionChanged)]
+    assert len(warnings) == 1
+    assert "cpu=4" in warnings[0]
+    assert "cpu=2" in warnings[0]
+    core.attach("b")
+    core.submit("b", 1, 1)
+    assert [message.warning for message in core.sent(SessionChanged)] == warnings, "other sessions do not take it back"
+    core.join("n2", cpu=4)
+    assert core.session("app-000001").warning == ""
