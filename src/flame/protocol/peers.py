@@ -1,0 +1,116 @@
+"""The session manager's end of a stream: who is there, and what it may say.
+
+Pure: it takes messages and answers with events for the core, calls for the frontend, and messages for the peer.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from flame.model.errors import Rejection
+from flame.model.messages import (
+    PROTOCOL_VERSION,
+    AcknowledgeSegments,
+    AttachExecutor,
+    AttachSession,
+    Call,
+    CancelTasks,
+    DetachSession,
+    ExecutorExited,
+    ExecutorStarted,
+    Hello,
+    JoinNode,
+    Message,
+    PingNode,
+    Refused,
+    ReportOutcomes,
+    Role,
+    SessionEntered,
+    SessionLeft,
+    SubmitChunk,
+    TasksRetracted,
+    Welcome,
+)
+
+_MAY_SAY: dict[Role, tuple[type[msgspec.Struct], ...]] = {
+    Role.CLIENT: (AttachSession, SubmitChunk, CancelTasks, AcknowledgeSegments, DetachSession, Call),
+    Role.EXECUTOR: (AttachExecutor, SessionEntered, ReportOutcomes, TasksRetracted, SessionLeft),
+    Role.NODE: (JoinNode, PingNode, ExecutorStarted, ExecutorExited),
+}
+
+
+class PeerEnd:
+    """One peer, from its Hello on.
+
+    Args:
+        welcome: makes the answer to a Hello.
+
+    Attributes:
+        role: what it is; None before its Hello.
+        executor, binding: set by its `AttachExecutor`.
+        node: set by its `JoinNode`.
+    """
+
+    __slots__ = ("_welcome", "binding", "executor", "node", "role")
+
+    def __init__(self, welcome: Callable[[Hello], Welcome]) -> None:
+        self._welcome = welcome
+        self.role: Role | None = None
+        self.executor = ""
+        self.binding = 0
+        self.node = ""
+
+    def greet(self, message: Message) -> Welcome | Refused:
+        """Answer the first message."""
+        if not isinstance(message, Hello):
+            return _refuse("FAILED_PRECONDITION", f"the first message is {type(message).__name__}, expected Hello")
+        if message.version != PROTOCOL_VERSION:
+            return _refuse(
+                "FAILED_PRECONDITION",
+                f"the peer ({message.software or 'unknown'}) speaks protocol version {message.version}, "
+                f"this session manager {PROTOCOL_VERSION}",
+                "install the same version of flame-engine on both sides",
+            )
+        welcome = self._welcome(message)
+        if message.store_id and message.store_id != welcome.store_id:
+            return _refuse(
+                "ABORTED",
+                f"this cluster has the store {welcome.store_id}, the peer came for {message.store_id}",
+                "the data directory was replaced: start anew",
+            )
+        self.role = message.role
+        return welcome
+
+    def check(self, message: Message) -> Refused | None:
+        """Take note of who speaks; return a refusal if it may not say this."""
+        role = self.role
+        if role is None or not isinstance(message, _MAY_SAY[role]):
+            name = role.name.lower() if role is not None else "unknown peer"
+            return _refuse("INVALID_ARGUMENT", f"a {name} may not send {type(message).__name__}")
+        if role is Role.EXECUTOR:
+            return self._check_executor(message)
+        if role is Role.NODE:
+            return self._check_node(message)
+        return None
+
+    def _check_executor(self, message: Message) -> Refused | None:
+        if isinstance(message, AttachExecutor):
+            if self.executor and (self.executor, self.binding) != (message.executor, message.binding):
+                return _refuse("INVALID_ARGUMENT", f"this link belongs to executor {self.executor}")
+            self.executor, self.binding = message.executor, message.binding
+        elif not self.executor:
+            return _refuse("INVALID_ARGUMENT", f"{type(message).__name__} before AttachExecutor")
+        return None
+
+    def _check_node(self, message: Message) -> Refused | None:
+        if isinstance(message, JoinNode):
+            if self.node and self.node != message.node:
+                return _refuse("INVALID_ARGUMENT", f"this link belongs to node {self.node}")
+            self.node = message.node
+        elif not self.node:
+            return _refuse("INVALID_ARGUMENT", f"{type(message).__name__} before JoinNode")
+        return None
+
+
+def _refuse(code: str, message: str, hint: str = "") -> Refused:
+    return Refused(Rejection(code, message, hint))

@@ -1,0 +1,94 @@
+"""Results of an attachment: each once, with the right state, and acknowledged when they are consumed."""
+
+from flame.model import chunk
+from flame.model.errors import FailureRecord, TaskCancelled, TaskFailed
+from flame.model.messages import Segment, SessionAttached
+from flame.model.specs import SessionSpec
+from flame.model.states import SessionState, TaskState
+from flame.protocol.client import ClientStream
+from flame.protocol.client_attachment import Attachment, Part
+from tests.protocol.test_client import Collector, Wire
+
+
+def _attachment(sink: Collector, after: int = 0) -> Attachment:
+    stream = ClientStream()
+    return stream.attach(Attachment(stream, 1, session_id="s", key="k", after=after, sink=sink))
+
+
+def _segment(sequence: int, first: int, values: list[bytes | None], states: bytes = b"") -> Segment:
+    lengths, blob = chunk.pack_optional(values)
+    return Segment(
+        attachment=1,
+        sequence=sequence,
+        first=first,
+        count=len(values),
+        state=TaskState.SUCCEED,
+        states=states,
+        lengths=lengths,
+        blob=blob,
+    )
+
+
+def test_results_that_were_seen_are_dropped() -> None:
+    sink = Collector()
+    attachment = _attachment(sink, after=3)
+    for sequence in (2, 3, 5, 5, 4):
+        attachment.on_segment(_segment(sequence, 10 * sequence, [b"x"]))
+    assert sink.outcomes == {50: b"x"}
+    assert attachment.request().after == 5
+
+
+def test_a_mixed_segment_gives_each_task_its_outcome_also_in_part() -> None:
+    failure = FailureRecord("no", type="ValueError", traceback="Traceback ...").encode()
+    states = bytes([TaskState.SUCCEED, TaskState.FAILED, TaskState.CANCELLED, TaskState.SUCCEED])
+    segment = _segment(1, 7, [b"a", failure, b"", None], states)
+    attachment = _attachment(Collector())
+    a, failed, cancelled, none = Part(attachment, segment, 7, 4).outcomes()
+    assert (a, none) == (b"a", None)
+    assert isinstance(cancelled, TaskCancelled)
+    assert isinstance(failed, TaskFailed)
+    assert (failed.task_id, failed.type, failed.message, failed.traceback) == (8, "ValueError", "no", "Traceback ...")
+    tail = Part(attachment, segment, 9, 2).outcomes()
+    assert [type(outcome) for outcome in tail] == [TaskCancelled, type(None)]
+
+
+def test_a_long_cancelled_range_needs_no_columns() -> None:
+    segment = Segment(attachment=1, sequence=1, first=1, count=5000, state=TaskState.CANCELLED)
+    outcomes = Part(_attachment(Collector()), segment, 4000, 3).outcomes()
+    assert [str(outcome) for outcome in outcomes] == [f"task {task} was cancelled" for task in (4000, 4001, 4002)]
+
+
+def test_a_failure_that_is_no_record_is_not_hidden() -> None:
+    segment = _segment(1, 1, [b"\xffgarbage"], bytes([TaskState.FAILED]))
+    (outcome,) = Part(_attachment(Collector()), segment, 1, 1).outcomes()
+    assert "garbage" in str(outcome)
+
+
+def test_a_new_warning_is_told_once() -> None:
+    stream = ClientStream()
+    attachment = stream.attach(Attachment(stream, 1, session_id="s", key="k", sink=Collector()))
+    for _ in range(2):
+        attachment.on_attached(
+            SessionAttached(
+                attachment=1, session=1, session_id="s", spec=SessionSpec(application="a"), warning="fits no node"
+            )
+        )
+    assert stream.warnings == [("s", "fits no node")]
+    assert attachment.warning == "fits no node"
+    assert attachment.state is SessionState.OPEN
+
+
+def test_a_reconnect_asks_for_what_was_not_seen() -> None:
+    wire = Wire()
+    sink = Collector()
+    block = wire.submission(sink)
+    wire.manager.hold_results = True
+    block.add(b"a")
+    wire.settle()
+    wire.manager.run_pending(wire.manager.sessions["session-1"])
+    wire.manager.hold_results = False
+    wire.manager.deliver()
+    wire.down.clear()  # the result is lost on the way
+    wire.cut()
+    wire.settle()
+    assert sink.outcomes == {1: b"A"}

@@ -1,0 +1,63 @@
+"""The shared table, seen from both sides."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flame.model.limits import MAX_HELD_RANGES
+from flame.model.messages import HeldRange
+from flame.protocol.shared_table import CURRENT, MAX_FAILURE_BYTES, TABLE_BYTES, Phase, SharedTable
+
+words = st.integers(0, (1 << 64) - 1)
+
+
+def both_sides() -> tuple[SharedTable, SharedTable]:
+    memory = bytearray(TABLE_BYTES)
+    return SharedTable(memoryview(memory)), SharedTable(memoryview(memory))
+
+
+def test_a_fresh_table_says_nothing() -> None:
+    _, reader = both_sides()
+    assert (reader.phase, reader.attached, reader.current, reader.entered) == (Phase.STARTING, False, 0, False)
+    assert (reader.held(), reader.failure()) == ((), b"")
+
+
+@given(st.lists(st.lists(st.builds(HeldRange, words, words, words), max_size=MAX_HELD_RANGES), max_size=4))
+def test_the_other_side_sees_the_last_ranges(rows: list[list[HeldRange]]) -> None:
+    writer, reader = both_sides()
+    for row in rows:
+        writer.hold(row)
+        assert reader.held() == tuple(row)
+
+
+def test_too_many_ranges_are_unknown_ranges() -> None:
+    writer, reader = both_sides()
+    writer.hold([HeldRange(1, n, 1) for n in range(MAX_HELD_RANGES + 1)])
+    assert reader.held() is None
+    writer.hold([])
+    assert reader.held() == ()
+
+
+def test_a_death_in_an_update_leaves_the_old_ranges() -> None:
+    writer, reader = both_sides()
+    writer.hold([HeldRange(1, 2, 3)])
+    edition = writer.words[5]
+    writer.hold([HeldRange(9, 9, 9)])
+    writer.words[5] = edition  # as if it had died before it raised the edition
+    assert reader.held() == (HeldRange(1, 2, 3),)
+
+
+def test_phase_task_and_failure() -> None:
+    writer, reader = both_sides()
+    writer.enter_phase(Phase.BOUND, 77)
+    writer.set_attached()
+    writer.words[CURRENT] = 5
+    writer.fail(b"x" * MAX_FAILURE_BYTES)
+    assert (reader.phase, reader.phase_since_ns, reader.attached, reader.entered) == (Phase.BOUND, 77, True, True)
+    assert reader.current == 5
+    assert reader.failure() == b"x" * MAX_FAILURE_BYTES
+
+
+def test_small_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs"):
+        SharedTable(memoryview(bytearray(10)))
