@@ -1,0 +1,236 @@
+"""Endpoints: `unix:///path`, `frames://host:port` and `http://host:port`, and the sockets behind them."""
+
+import os
+import socket
+from errno import EADDRINUSE
+from fcntl import LOCK_EX, flock
+from stat import S_ISSOCK
+from typing import Final, Literal
+
+import msgspec
+
+from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Unavailable
+
+MAX_UNIX_PATH_BYTES: Final = 107
+"""Longest path of a Unix socket, a limit of Linux."""
+_BACKLOG: Final = 1024
+_FORMS: Final = "write it like unix:///run/flame.sock, frames://127.0.0.1:8081 or http://127.0.0.1:8080"
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a carrier is reached.
+
+    Args:
+        scheme: `unix` and `frames` speak frames, `http` speaks gRPC.
+        path: of the Unix socket, absolute; empty for the others.
+        host, port: of the others.
+
+    Example:
+        >>> str(Endpoint.parse("frames://localhost:8081"))
+        'frames://localhost:8081'
+    """
+
+    scheme: Literal["unix", "frames", "http"]
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Endpoint":
+        """Read an endpoint.
+
+        Raises:
+            InvalidArgument: no endpoint, a scheme that is not served, or a path that is too long for a Unix socket.
+        """
+        scheme, separator, rest = text.partition("://")
+        if scheme == "unix" and separator:
+            return cls(scheme="unix", path=_check_path(text, rest))
+        if scheme in ("frames", "http") and separator:
+            host, port = split_address(rest.rstrip("/"), text)
+            return cls(scheme="frames" if scheme == "frames" else "http", host=host, port=port)
+        if scheme == "https":
+            raise InvalidArgument(f"endpoint {text!r}: TLS is not supported yet", hint="use http://")
+        raise InvalidArgument(f"{text!r} is no endpoint", hint=_FORMS)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"unix://{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.address}"
+
+
+def split_address(address: str, shown: str = "") -> tuple[str, int]:
+    """Split `host:port`; brackets around an IPv6 address are removed.
+
+    Raises:
+        InvalidArgument: no host, or no port from 0 to 65535. It names `shown` if that is given.
+    """
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not host or not colon or (":" in host) != bracketed or not (port.isascii() and port.isdecimal()):
+        raise InvalidArgument(f"{shown or address!r}: not host:port", hint="e.g. 127.0.0.1:8080, port 0 takes any")
+    if int(port) > 65535:
+        raise InvalidArgument(f"{shown or address!r}: there is no port {port}", hint="the largest is 65535")
+    return host, int(port)
+
+
+def check_loopback(host: str, shown: str) -> str:
+    """The address to bind for `host`, which has to be this machine's loopback.
+
+    Raises:
+        ConfigurationError: any other address or a name.
+    """
+    from ipaddress import ip_address  # for listeners only: links have to open fast
+
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ConfigurationError(
+            f"{shown}: refusing to listen on {host}: connections are not encrypted or authenticated yet, and whoever "
+            "can register an application can run code here",
+            hint="use 127.0.0.1, localhost, ::1 or a unix:// endpoint",
+        )
+    return host
+
+
+def _check_path(shown: str, path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidArgument(f"endpoint {shown!r}: the path of a Unix socket has to be absolute", hint=_FORMS)
+    nbytes = len(os.fsencode(path))
+    if nbytes > MAX_UNIX_PATH_BYTES:
+        raise InvalidArgument(
+            f"endpoint {shown!r}: the path has {nbytes} bytes, and a Unix socket's can have {MAX_UNIX_PATH_BYTES}",
+            hint="choose a shorter directory",
+        )
+    return path
+
+
+def bind(endpoint: Endpoint) -> socket.socket:
+    """A listening, non-blocking socket.
+
+    A Unix socket has mode 0600 from its first moment; a socket file that nobody listens on any more is replaced.
+
+    Raises:
+        ConfigurationError: not a loopback address, or a place that cannot be bound.
+        FailedPrecondition: somebody else listens there.
+    """
+    listener = _bind_unix(endpoint) if endpoint.scheme == "unix" else _bind_tcp(endpoint)
+    listener.setblocking(False)
+    return listener
+
+
+def bound_endpoint(endpoint: Endpoint, listener: socket.socket) -> Endpoint:
+    """The endpoint with the port that `listener` really has."""
+    if endpoint.scheme == "unix":
+        return endpoint
+    return msgspec.structs.replace(endpoint, port=listener.getsockname()[1])
+
+
+def _bind_tcp(endpoint: Endpoint) -> socket.socket:
+    host = check_loopback(endpoint.host, str(endpoint))
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, endpoint.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise cannot_listen(str(endpoint), error) from None
+    return listener
+
+
+def _bind_unix(endpoint: Endpoint) -> socket.socket:
+    path = endpoint.path
+    try:
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise cannot_listen(str(endpoint), error) from None
+    try:
+        flock(directory, LOCK_EX)  # of two that find the same stale file, one must not unlink the other's fresh one
+        _remove_stale(endpoint)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            os.fchmod(listener.fileno(), 0o600)  # Linux makes the file with the socket's own mode: no moment with more
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise cannot_listen(str(endpoint), error) from None
+    finally:
+        os.close(directory)
+    return listener
+
+
+def _remove_stale(endpoint: Endpoint) -> None:
+    """Remove the file of a Unix socket that nobody listens on."""
+    try:
+        if not S_ISSOCK(os.lstat(endpoint.path).st_mode):
+            raise ConfigurationError(
+                f"{endpoint}: there is a file of that name which is no socket", hint="remove it or choose another path"
+            )
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(endpoint.path)
+        except ConnectionRefusedError:
+            os.unlink(endpoint.path)
+            return
+        except OSError:  # e.g. a full queue: somebody is there, if busy
+            pass
+    raise _in_use(str(endpoint))
+
+
+def _in_use(shown: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{shown}: already in use", hint="stop the process that listens there, or choose another endpoint"
+    )
+
+
+def cannot_listen(shown: str, error: OSError) -> FailedPrecondition | ConfigurationError:
+    """The error for a bind that failed."""
+    if error.errno == EADDRINUSE:
+        return _in_use(shown)
+    return ConfigurationError(f"{shown}: cannot listen: {_reason(error)}", hint="check the path and its owner")
+
+
+def connect_socket(endpoint: Endpoint, timeout_s: float) -> socket.socket:
+    """A connected socket in blocking mode with that timeout.
+
+    Raises:
+        Unavailable: nobody answers there.
+    """
+    try:
+        if endpoint.scheme == "unix":
+            connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connected.settimeout(timeout_s)
+                connected.connect(endpoint.path)
+            except OSError:
+                connected.close()
+                raise
+            return connected
+        connected = socket.create_connection((endpoint.host, endpoint.port), timeout_s)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+    except OSError as error:
+        raise cannot_connect(str(endpoint), error) from None
+
+
+def cannot_connect(shown: str, error: OSError) -> Unavailable:
+    """The error for a connection that could not be made."""
+    return Unavailable(f"{shown}: cannot connect: {_reason(error)}", hint="check that the cluster runs: flame status")
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)

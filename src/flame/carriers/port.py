@@ -1,0 +1,88 @@
+"""The port of a carrier: how messages travel between a peer and the session manager.
+
+Two carriers implement it, `frames` (length-prefixed frames over a Unix or TCP socket) and `grpc`; one conformance suite
+(`tests/carriers/`) covers both. There are two kinds of ends: asyncio ends (`Link`: session manager, executor manager)
+and thread ends (`ThreadLink`: SDK and executor, whose user owns the main thread).
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
+
+from flame.model.messages import Message
+
+
+class Link(Protocol):
+    """One end of a stream, owned by an event loop. Nothing here blocks or raises."""
+
+    peer: str
+    """Who is at the other end, for logs: an address or a process id."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message; silently dropped once the link is closed."""
+
+    def buffered_bytes(self) -> int:
+        """Bytes queued and not yet taken by the operating system."""
+
+    def close(self) -> None:
+        """Send what is queued, then close. The handler's `closed` follows."""
+
+    def abort(self) -> None:
+        """Close at once; what is queued is lost. The handler's `closed` follows."""
+
+
+class LinkHandler(Protocol):
+    """What a link calls, always from its event loop."""
+
+    def received(self, message: Message) -> None:
+        """A message arrived. Never called after `closed`."""
+
+    def closed(self, reason: str) -> None:
+        """The link is over; called exactly once. `reason` says why (empty for an orderly end), e.g. for garbage on
+        the port: what was wrong with it."""
+
+
+Connected = Callable[[Link], LinkHandler]
+"""Called for every new link; returns its handler."""
+
+
+class Listener(Protocol):
+    """A bound server."""
+
+    endpoint: str
+    """The endpoint with the real port, e.g. `frames://127.0.0.1:40123` or `unix:///run/x.sock`."""
+
+    async def stop(self) -> None:
+        """Stop listening and abort its links; a Unix socket's file is removed."""
+
+
+class Methods(Protocol):
+    """Unary and server-streaming methods, as bytes: what the gRPC carrier serves beside the streams."""
+
+    names: Mapping[str, bool]
+    """Full method name (`/flame.v1.Frontend/GetSession`) to whether it streams its responses."""
+
+    async def call(self, method: str, payload: bytes) -> bytes:
+        """Answer a unary request; raises `FlameError`, which becomes the status."""
+
+    def stream(self, method: str, payload: bytes) -> AsyncIterator[bytes]:
+        """Answer a server-streaming request; raises `FlameError`, which becomes the status."""
+
+
+class ThreadLink(Protocol):
+    """One end of a stream for threads.
+
+    An I/O thread of the link's own calls `received(message)` for each message and, exactly once, `closed(reason)`.
+    """
+
+    def send(self, message: Message) -> None:
+        """Send from any thread, in call order, without blocking: written at once where the socket takes it, else
+        queued for the I/O thread. Dropped once the link is closed."""
+
+    def buffered_bytes(self) -> int:
+        """Bytes queued and not yet taken by the operating system."""
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until nothing is queued; return whether that was reached in time."""
+
+    def close(self) -> None:
+        """Close, from any thread; idempotent. `closed` has been called or will be."""

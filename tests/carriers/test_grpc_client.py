@@ -1,0 +1,106 @@
+"""The gRPC client end: handshakes, and errors that say what is wrong."""
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flame.carriers.endpoints import Endpoint, bind, bound_endpoint
+from flame.carriers.grpc_client import handshake
+from flame.carriers.grpc_server import serve_grpc
+from flame.carriers.threads import open_link
+from flame.model.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
+from flame.model.messages import Hello, PingNode, Welcome
+from tests.carriers.ends import CARRIERS, WAIT_S, End, LoopThread, NoMethods
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[Hello], Welcome]], str]]:
+    loop, listeners = LoopThread(uv=False), []
+
+    def start(welcome: Callable[[Hello], Welcome]) -> str:
+        listeners.append(loop.run(serve_grpc("127.0.0.1:0", lambda link: End(loop), NoMethods(), welcome)))
+        endpoint: str = listeners[-1].endpoint
+        return endpoint
+
+    yield start
+    for listener in listeners:
+        loop.run(listener.stop())
+    loop.stop()
+
+
+def _free() -> str:
+    place = Endpoint.parse("http://127.0.0.1:0")
+    with bind(place) as listener:
+        return str(bound_endpoint(place, listener))
+
+
+def test_a_handshake_names_the_frames_endpoint(serve: Callable[[Callable[[Hello], Welcome]], str]) -> None:
+    endpoint = serve(lambda hello: Welcome(frames_endpoint="unix:///x", software=hello.software))
+    assert handshake(endpoint, WAIT_S, software="x/1") == Welcome(frames_endpoint="unix:///x", software="x/1")
+
+
+def test_a_handshake_that_is_refused_raises_the_servers_error(
+    serve: Callable[[Callable[[Hello], Welcome]], str],
+) -> None:
+    def refuse(hello: Hello) -> Welcome:
+        raise Aborted("another store")
+
+    with pytest.raises(Aborted, match="another store"):
+        handshake(serve(refuse), WAIT_S)
+
+
+def test_nobody_there() -> None:
+    endpoint = _free()
+    with pytest.raises(Unavailable, match="cannot connect") as caught:
+        handshake(endpoint, WAIT_S)
+    assert endpoint in caught.value.message
+    with pytest.raises(Unavailable, match="cannot connect"):
+        open_link(endpoint, print, print, timeout_s=WAIT_S)
+
+
+def test_one_who_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Unavailable, match=r"no answer in time|cannot connect"):
+            handshake(endpoint, 0.2)
+
+
+def test_a_grpc_server_that_is_no_session_manager() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with pytest.raises(FailedPrecondition, match="no Flame session manager"):
+            handshake(f"http://127.0.0.1:{port}", WAIT_S)
+        server.stop(None).wait()
+
+
+def test_a_frames_endpoint_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="speaks frames"):
+        handshake("unix:///x", WAIT_S)
+
+
+def test_a_message_that_cannot_be_sent_ends_the_link() -> None:
+    with CARRIERS["grpc-thread"]() as pair:
+        pair.peer.send(PingNode(1 << 70))
+        assert "PingNode cannot be sent" in pair.peer.wait_closed()
+
+
+def test_flush_waits_until_grpc_has_taken_everything() -> None:
+    with CARRIERS["grpc-thread"]() as pair:
+        pair.peer.send(*[PingNode(at) for at in range(1000)])
+        assert pair.peer.link.flush(WAIT_S)
+        assert pair.peer.buffered_bytes() == 0
+        pair.manager.wait_messages(1000)
+
+
+def test_why_the_manager_ended_the_stream_is_told() -> None:
+    with CARRIERS["grpc-thread"]() as pair:
+        pair.manager.send(PingNode(1 << 70))
+        assert "cannot be sent" in pair.manager.wait_closed()
+        assert "cannot be sent" in pair.peer.wait_closed()
