@@ -1,0 +1,1 @@
+"""The session manager: stores sessions and tasks, and shares executors between them."""

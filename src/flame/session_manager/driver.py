@@ -1,0 +1,254 @@
+"""The driver: the only place where the core meets an event loop, a clock and the store.
+
+It has no `if` on the state of a session, task or executor. A turn runs when events wait: effects that depend on
+nothing new go out, the writes are committed, the other effects follow. Commits run inline; where the disk turns out
+to be slow, in one thread, while events pile up for the next turn.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from flame.carriers.port import Link
+from flame.core.control.effects import (
+    Answer,
+    DropExecutorLink,
+    DropNodeLink,
+    Effect,
+    LoadInputs,
+    PurgeRows,
+    ReadSegments,
+    SendToClient,
+    SendToExecutor,
+    SendToNode,
+    TellWatch,
+)
+from flame.core.control.events import Event, InputsLoaded, RowsPurged, SegmentsRead, SpaceMeasured, TimeReached
+from flame.core.control.state import Batch, State
+from flame.model.errors import FlameError
+from flame.model.limits import BLOCK_TASKS
+from flame.model.messages import ManagerMessage, Refused
+from flame.session_manager.pump import Pump
+from flame.stores.port import Store
+
+SLOW_COMMIT_S = 0.002
+"""Median commit above which commits move to a thread."""
+SPACE_INTERVAL_S = 1.0
+PURGE_BYTES = 4 * 1024 * 1024
+_EXIT_STORE_BROKEN = 74
+
+
+class Clock:
+    """Milliseconds since 1970 that never decrease: the stored or the wall clock at start, then monotonic time."""
+
+    def __init__(self, stored_ms: int) -> None:
+        self._offset_ns = max(stored_ms * 1_000_000, time.time_ns()) - time.monotonic_ns()
+
+    def now_ms(self) -> int:
+        """The present time."""
+        return (time.monotonic_ns() + self._offset_ns) // 1_000_000
+
+
+class Driver:
+    """Runs the pump on the running event loop.
+
+    Args:
+        state: of the core, recovered.
+        store: opened.
+        clock: the core's time.
+    """
+
+    def __init__(self, state: State, store: Store, clock: Clock) -> None:
+        self.state = state
+        self.store = store
+        self.links: dict[int, Link] = {}
+        self.executor_links: dict[tuple[str, int], Link] = {}
+        self.node_links: dict[str, Link] = {}
+        self._clock = clock
+        self._pump = Pump(state)
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._stored: asyncio.Event | None = None
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_at_ms: int | None = None
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._watches: dict[int, Callable[[TellWatch], None]] = {}
+        self._requests = 0
+        self.commit_s = 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flame-commit")
+        self._effects: dict[type, Callable[[Any], None]] = {
+            SendToClient: self._send_to_client,
+            SendToExecutor: self._send_to_executor,
+            SendToNode: self._send_to_node,
+            DropExecutorLink: self._drop_executor_link,
+            DropNodeLink: self._drop_node_link,
+            Answer: self._answer,
+            TellWatch: self._tell_watch,
+            LoadInputs: self._load_inputs,
+            ReadSegments: self._read_segments,
+            PurgeRows: self._purge_rows,
+        }
+        self._measure_space()
+
+    def offer(self, event: Event) -> None:
+        """Give the core an event; it is handled with all that arrives in this pass of the event loop."""
+        self._pump.offer(event)
+        self._schedule()
+
+    def request(self) -> tuple[int, asyncio.Future[Answer]]:
+        """A request number, and the future of its answer."""
+        self._requests += 1
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._answers[self._requests] = future
+        return self._requests, future
+
+    def watch(self, tell: Callable[[TellWatch], None]) -> int:
+        """A watch number; `tell` is called with what happens to it."""
+        self._requests += 1
+        self._watches[self._requests] = tell
+        return self._requests
+
+    def unwatch(self, watch: int) -> None:
+        """Forget a watch."""
+        self._watches.pop(watch, None)
+
+    async def settled(self) -> State:
+        """The state while nothing in it is unstored: for queries."""
+        while self._stored is not None:
+            await self._stored.wait()
+        return self.state
+
+    # --- turns -------------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._stored is None:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        batch = self._pump.turn(self._clock.now_ms())
+        self._do(batch.now)
+        if not batch.writes:
+            self._finish(batch)
+        elif self.commit_s > SLOW_COMMIT_S:
+            self._stored = asyncio.Event()
+            done = self._loop.run_in_executor(self._thread, self._commit, batch)
+            done.add_done_callback(lambda done: self._committed(done, batch))
+        else:
+            self._commit(batch)
+            self._finish(batch)
+
+    def _commit(self, batch: Batch) -> None:
+        start = time.perf_counter()
+        try:
+            self.store.commit(self.state.epoch, batch.writes)
+        except BaseException as error:
+            # What was acknowledged is stored; of this batch nothing is known. Only a new start can tell.
+            end_process(f"the store failed to commit turn {batch.turn} ({len(batch.writes)} writes): {error}")
+        taken = time.perf_counter() - start
+        # A running median: it moves by a step towards each sample, however far away that is.
+        self.commit_s += (taken > self.commit_s or -1) * max(self.commit_s, 0.0001) * 0.05
+
+    def _committed(self, done: "asyncio.Future[None]", batch: Batch) -> None:
+        done.result()
+        stored, self._stored = self._stored, None
+        if stored is not None:
+            stored.set()  # first, so that queries wake up before the next turn leaves something unstored again
+        self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        self._pump.committed(batch.turn)
+        self._do(batch.after)
+        self.store.maintain()
+        self._set_wake(batch.wake_at_ms)
+        if len(self._pump):
+            self._schedule()
+
+    def _do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self._effects[type(effect)](effect)
+
+    def _set_wake(self, wake_at_ms: int | None) -> None:
+        if wake_at_ms == self._wake_at_ms and (wake_at_ms is None or self._wake is not None):
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        self._wake_at_ms = wake_at_ms
+        if wake_at_ms is not None:
+            delay_s = max(0, wake_at_ms - self._clock.now_ms()) / 1000
+            self._wake = self._loop.call_later(delay_s, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._wake = None
+        self.offer(TimeReached())
+
+    def _measure_space(self) -> None:
+        self.offer(SpaceMeasured(self.store.free_bytes()))
+        self._loop.call_later(SPACE_INTERVAL_S, self._measure_space)
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+
+    def _send_to_client(self, effect: SendToClient) -> None:
+        self._send(self.links.get(effect.link), effect.message)
+
+    def _send_to_executor(self, effect: SendToExecutor) -> None:
+        self._send(self.executor_links.get((effect.executor, effect.binding)), effect.message)
+
+    def _send_to_node(self, effect: SendToNode) -> None:
+        self._send(self.node_links.get(effect.node), effect.message)
+
+    def _send(self, link: Link | None, message: ManagerMessage) -> None:
+        if link is not None:
+            link.send(message)
+
+    def _drop_executor_link(self, effect: DropExecutorLink) -> None:
+        self._drop(self.links.get(effect.link), Refused(effect.error))
+
+    def _drop_node_link(self, effect: DropNodeLink) -> None:
+        self._drop(self.links.get(effect.link), Refused(effect.error))
+
+    def _drop(self, link: Link | None, refused: Refused) -> None:
+        if link is not None:
+            link.send(refused)
+            link.close()
+
+    def _answer(self, effect: Answer) -> None:
+        future = self._answers.pop(effect.request, None)
+        if future is not None and not future.done():
+            future.set_result(effect)
+
+    def _tell_watch(self, effect: TellWatch) -> None:
+        tell = self._watches.get(effect.watch)
+        if tell is not None:
+            tell(effect)
+
+    def _load_inputs(self, effect: LoadInputs) -> None:
+        lengths, blob = self._read(lambda: self.store.read_inputs(effect.session, effect.first, effect.count))
+        self.offer(InputsLoaded(effect.session, effect.first, effect.count, lengths, blob))
+
+    def _read_segments(self, effect: ReadSegments) -> None:
+        block = range(effect.block, effect.block + BLOCK_TASKS) if effect.block else None
+        segments = self._read(lambda: self.store.read_segments(effect.session, effect.after, effect.limit_bytes, block))
+        self.offer(SegmentsRead(effect.link, effect.attachment, segments, effect.through))
+
+    def _purge_rows(self, effect: PurgeRows) -> None:
+        self.offer(RowsPurged(self._read(lambda: self.store.purge(PURGE_BYTES))))
+
+    def _read(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except FlameError as error:
+            end_process(f"the store cannot be read: {error}")
+
+
+def end_process(reason: str) -> None:
+    """End at once, saying why: going on would acknowledge what may not be stored."""
+    sys.stderr.write(f"error: {reason}\n")
+    sys.stderr.flush()
+    os._exit(_EXIT_STORE_BROKEN)

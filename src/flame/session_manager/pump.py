@@ -1,0 +1,43 @@
+"""The pump: events in, batches out. Synchronous and without I/O; simulation drives the same one."""
+
+from collections import deque
+
+from flame.core.control.events import Event
+from flame.core.control.reducer import committed, settle, step
+from flame.core.control.state import Batch, State, Turn
+
+TURN_BYTES = 8 * 1024 * 1024
+TURN_EVENTS = 1_024
+
+
+class Pump:
+    """Collects events and makes turns of them.
+
+    A turn takes what has piled up, bounded in payload bytes and in events, so that one commit serves many and the
+    peers behind a full turn are answered soon.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._events: deque[Event] = deque()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def offer(self, event: Event) -> None:
+        """Add an event."""
+        self._events.append(event)
+
+    def turn(self, now_ms: int) -> Batch:
+        """Make a turn of the events that wait (there may be none: deadlines are looked at in every turn)."""
+        state, turn, events = self.state, Turn(now_ms), self._events
+        for _ in range(min(len(events), TURN_EVENTS)):
+            event = events.popleft()
+            step(state, turn, event)
+            if turn.nbytes >= TURN_BYTES:
+                break
+        return settle(state, turn)
+
+    def committed(self, turn: int) -> None:
+        """The writes of a batch are stored: its `after` effects may be carried out."""
+        committed(self.state, turn)

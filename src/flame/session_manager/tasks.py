@@ -1,0 +1,67 @@
+"""Single tasks, read for the frontend: their state from memory, their payloads from the store."""
+
+from google.protobuf.message import Message
+
+from flame.core.control import queries
+from flame.core.control.entities import Session
+from flame.model.errors import FailureRecord, Internal
+from flame.model.records import NONE_LENGTH, SegmentRecord
+from flame.model.states import TaskState
+from flame.stores.port import Store
+from flame.wire.convert import event_to_proto, task_to_proto
+
+
+class TaskReader:
+    """Reads tasks out of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read(self, session: Session, task: int) -> Message:
+        """A submitted task as `GetTask` shows it."""
+        number = session.record.number
+        created_ms = self._store.read_created(number, task)
+        input_bytes = self._store.read_inputs(number, task, 1)[1]
+        state = queries.unfinished_state(session, task)
+        events = [event_to_proto(TaskState.PENDING, "", created_ms)]
+        if state is not None:
+            return task_to_proto(
+                session_id=session.record.name,
+                task=task,
+                state=state,
+                created_ms=created_ms,
+                input=input_bytes,
+                events=events,
+            )
+        segment = self._store.read_outcome(number, task)
+        if segment is None:
+            raise Internal(f"task {task} of session {session.record.name} is neither queued nor stored as finished")
+        state, payload = outcome_of(segment, task)
+        message = ""
+        if state is TaskState.FAILED:
+            failure = FailureRecord.decode(payload or b"")
+            message = f"{failure.type}: {failure.message}" if failure.type else failure.message
+        events.append(event_to_proto(state, message, segment.finished_ms))
+        return task_to_proto(
+            session_id=session.record.name,
+            task=task,
+            state=state,
+            created_ms=created_ms,
+            completed_ms=segment.finished_ms,
+            input=input_bytes,
+            output=payload if state is TaskState.SUCCEED else None,
+            events=events,
+        )
+
+
+def outcome_of(segment: SegmentRecord, task: int) -> tuple[TaskState, bytes | None]:
+    """State and payload of one task of a segment."""
+    index = task - segment.first
+    state = TaskState(segment.states[index]) if segment.states else segment.state
+    if not segment.lengths:
+        return state, segment.blob or None
+    lengths = memoryview(segment.lengths).cast("I")
+    if lengths[index] == NONE_LENGTH:
+        return state, None
+    start = sum(length for length in lengths[:index] if length != NONE_LENGTH)
+    return state, segment.blob[start : start + lengths[index]]

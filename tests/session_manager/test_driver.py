@@ -1,0 +1,123 @@
+"""The driver: time, commits inline and in a thread, and the end when a commit fails."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from flame.core.control.events import SessionCreateRequested
+from flame.model.records import Write
+from flame.model.specs import SessionSpec
+from flame.session_manager import driver as driver_module
+from flame.session_manager.driver import Clock
+from flame.stores.memory import MemoryStore
+from tests.session_manager.served import Served, serve
+
+
+def test_the_clock_never_runs_behind_what_is_stored() -> None:
+    ahead_ms = time.time_ns() // 1_000_000 + 3_600_000
+    clock = Clock(ahead_ms)
+    first = clock.now_ms()
+    assert first >= ahead_ms
+    assert clock.now_ms() >= first
+    assert Clock(0).now_ms() >= time.time_ns() // 1_000_000 - 1
+
+
+def test_queries_wait_for_a_commit_under_way_without_stopping_the_loop() -> None:
+    """A query that finds the commit done, and its callback not run yet, must let that run."""
+
+    async def test(served: Served) -> None:
+        served.driver.commit_s = 1.0
+        for number in range(300):
+            request, answer = served.driver.request()
+            spec = SessionSpec(application="flmping")
+            served.driver.offer(SessionCreateRequested(request=request, name=f"s{number}", spec=spec))
+            queries = [asyncio.create_task(served.driver.settled()) for _ in range(5)]
+            async with asyncio.timeout(30):
+                await answer
+                await asyncio.gather(*queries)
+
+    serve(test)
+
+
+class SlowStore(MemoryStore):
+    """A store on a slow disk."""
+
+    def commit(self, epoch: int, writes: Sequence[Write]) -> None:
+        time.sleep(driver_module.SLOW_COMMIT_S * 2)
+        super().commit(epoch, writes)
+
+
+def test_on_a_slow_disk_commits_move_to_a_thread_and_answers_still_wait_for_them() -> None:
+    async def test(served: Served) -> None:
+        for number in range(200):
+            request, answer = served.driver.request()
+            spec = SessionSpec(application="flmping")
+            served.driver.offer(SessionCreateRequested(request=request, name=f"s{number}", spec=spec))
+            await answer
+            stored = [session.name for session in served.store.recover().sessions]
+            assert stored[-1] == f"s{number}"
+        assert (await served.driver.settled()) is served.state
+        assert served.driver.commit_s > driver_module.SLOW_COMMIT_S
+
+    serve(test, SlowStore())
+
+
+FAILING = """
+import asyncio
+from flame.core.control.events import SessionCreateRequested
+from flame.model.errors import Internal
+from flame.model.specs import SessionSpec
+from flame.stores.memory import MemoryStore
+from tests.session_manager.served import serve
+
+class Broken(MemoryStore):
+    broken = False
+    def commit(self, epoch, writes):
+        if self.broken:
+            raise Internal("fsync failed: Input/output error")
+        super().commit(epoch, writes)
+
+store = Broken()
+
+async def test(served):
+    store.broken = True
+    request, answer = served.driver.request()
+    served.driver.offer(SessionCreateRequested(request=request, name="s", spec=SessionSpec(application="flmping")))
+    await answer
+    print("answered")
+
+serve(test, store)
+"""
+
+
+def test_a_failed_commit_ends_the_process_before_anything_is_answered() -> None:
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 74
+    assert done.stdout == ""
+    assert "fsync failed: Input/output error" in done.stderr
+
+
+def test_a_turn_handles_all_that_arrived_in_one_commit() -> None:
+    class Counting(MemoryStore):
+        commits = 0
+
+        def commit(self, epoch: int, writes: Sequence[Write]) -> None:
+            self.commits += 1
+            super().commit(epoch, writes)
+
+    store = Counting()
+
+    async def test(served: Served) -> None:
+        before = store.commits
+        answers = []
+        for number in range(100):
+            request, answer = served.driver.request()
+            spec = SessionSpec(application="flmping")
+            served.driver.offer(SessionCreateRequested(request=request, name=f"s{number}", spec=spec))
+            answers.append(answer)
+        await asyncio.gather(*answers)
+        assert store.commits == before + 1
+
+    serve(test, store)

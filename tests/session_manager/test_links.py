@@ -1,0 +1,130 @@
+"""Links: who may say what, and what a peer hears when it says something else."""
+
+import asyncio
+
+from flame.model.messages import (
+    AttachSession,
+    Call,
+    Hello,
+    Message,
+    PingNode,
+    Refused,
+    Reply,
+    Role,
+    SessionAttached,
+    SubmitChunk,
+    Welcome,
+)
+from flame.model.specs import SessionSpec
+from flame.session_manager.links import Reception
+from flame.wire.published import frontend, types
+from tests.session_manager.served import Served, serve
+
+
+class RecordingLink:
+    """The session manager's end of a link, whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.peer = "test"
+        self.sent: list[Message] = []
+        self.closed = False
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def buffered_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    async def next(self) -> Message:
+        """The next message that was sent."""
+        async with asyncio.timeout(10):
+            while not self.sent:
+                await asyncio.sleep(0)
+        return self.sent.pop(0)
+
+
+def reception(served: Served) -> Reception:
+    def welcome(hello: Hello) -> Welcome:
+        return Welcome(store_id="store", epoch=1, max_task_bytes=100)
+
+    return Reception(served.driver, served.frontend, welcome)
+
+
+def test_a_client_is_welcomed_and_served() -> None:
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        peer = reception(served).connected(link)
+        peer.received(Hello(role=Role.CLIENT))
+        assert isinstance(await link.next(), Welcome)
+        peer.received(
+            AttachSession(attachment=1, session_id="s", key="k", create=SessionSpec(application="flmping"), submit=True)
+        )
+        attached = await link.next()
+        assert isinstance(attached, SessionAttached)
+        assert (attached.session_id, attached.first, attached.next_id) == ("s", 1, 1)
+        request = frontend.GetSessionRequest(session_id="s").SerializeToString()
+        peer.received(Call(id=9, method="/flame.v1.Frontend/GetSession", payload=request))
+        reply = await link.next()
+        assert isinstance(reply, Reply)
+        assert reply.id == 9
+        assert types.Session.FromString(reply.payload).metadata.id == "s"
+        peer.received(Call(id=10, method="/flame.v1.Frontend/GetSession", payload=b""))
+        refused = await link.next()
+        assert isinstance(refused, Reply)
+        assert refused.error is not None
+        assert refused.error.code == "NOT_FOUND"
+        peer.closed("")
+        assert not served.driver.links
+
+    serve(test)
+
+
+def test_the_first_message_has_to_be_hello() -> None:
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        peer = reception(served).connected(link)
+        peer.received(PingNode(1))
+        refused = await link.next()
+        assert isinstance(refused, Refused)
+        assert "expected Hello" in refused.error.message
+        assert link.closed
+
+    serve(test)
+
+
+def test_a_peer_of_another_version_or_store_is_told_so() -> None:
+    async def test(served: Served) -> None:
+        for hello, code in (
+            (Hello(role=Role.CLIENT, version=99), "FAILED_PRECONDITION"),
+            (Hello(role=Role.CLIENT, store_id="another"), "ABORTED"),
+        ):
+            link = RecordingLink()
+            reception(served).connected(link).received(hello)
+            refused = await link.next()
+            assert isinstance(refused, Refused)
+            assert refused.error.code == code
+
+    serve(test)
+
+
+def test_a_client_may_not_speak_as_a_node_or_executor() -> None:
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        peer = reception(served).connected(link)
+        peer.received(Hello(role=Role.CLIENT))
+        await link.next()
+        peer.received(PingNode(1))
+        refused = await link.next()
+        assert isinstance(refused, Refused)
+        assert "a client may not send PingNode" in refused.error.message
+        peer.received(SubmitChunk(attachment=1, first=1, count=1, lengths=b"\0" * 4, blob=b""))
+        await asyncio.sleep(0)
+        assert not link.sent
+
+    serve(test)
