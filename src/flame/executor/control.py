@@ -1,0 +1,164 @@
+"""The executor's connection to the session manager, and the one lock around its half of the protocol."""
+
+import os
+import sys
+import threading
+import time
+from typing import Final
+
+from flame.carriers.port import ThreadLink
+from flame.carriers.threads import open_link
+from flame.model.errors import Aborted, FlameError
+from flame.model.messages import EnterSession, Message
+from flame.protocol.executor import ExecutorHalf
+from flame.protocol.runs import Run
+from flame.protocol.shared_table import LEASE_END
+
+EXIT_DISMISSED: Final = 75
+"""Exit code of an executor that the session manager has no use for any more."""
+
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 0.5
+_LEASE_POLL_S: Final = 0.05
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+
+class Control:
+    """Carries messages between a stream and an `ExecutorHalf`, and the main thread's turns with them.
+
+    The stream's I/O thread is the control thread: it answers the session manager while user code runs.
+
+    Args:
+        half: the protocol; used under this object's lock from now on.
+        endpoint: frame endpoint of the session manager.
+        page: the node's page, where the lease ends.
+    """
+
+    def __init__(self, half: ExecutorHalf, endpoint: str, page: memoryview) -> None:
+        self._half = half
+        self._endpoint = endpoint
+        self._page = page
+        self._changed = threading.Condition(threading.Lock())
+        self._link: ThreadLink | None = None
+
+    # --- the stream ------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect now or, where nobody answers, in the background, again and again."""
+        if not self._open():
+            self._reconnect()
+
+    def _open(self) -> bool:
+        ready = threading.Event()
+
+        def received(message: Message) -> None:
+            ready.wait()
+            self._received(message)
+
+        def closed(reason: str) -> None:
+            ready.wait()
+            self._lost(reason)
+
+        try:
+            link = open_link(self._endpoint, received, closed, timeout_s=_CONNECT_TIMEOUT_S, name="flame-control")
+        except FlameError:
+            return False
+        with self._changed:
+            self._link = link
+            link.send(self._half.hello())
+        ready.set()
+        return True
+
+    def _reconnect(self) -> None:
+        threading.Thread(target=self._keep_trying, name="flame-reconnect", daemon=True).start()
+
+    def _keep_trying(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._open():
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _lost(self, reason: str) -> None:
+        if reason:
+            _log(f"lost the session manager: {reason}; connecting again")
+        with self._changed:
+            self._half.disconnected()
+            self._link = None
+            self._changed.notify_all()
+        self._reconnect()
+
+    def _received(self, message: Message) -> None:
+        with self._changed:
+            try:
+                answers = self._half.received(message)
+            except Aborted as error:
+                _log(f"this executor ends: {error}")
+                os._exit(EXIT_DISMISSED)
+            except FlameError as error:
+                _log(f"bad stream: {error}")
+                self._half.disconnected()
+                if self._link:
+                    self._link.close()
+                return
+            self._send(answers)
+            self._changed.notify_all()
+
+    def _send(self, messages: list[Message]) -> None:
+        for message in messages:
+            if self._link:
+                self._link.send(message)
+
+    # --- the main thread -------------------------------------------------------------------------------------------
+
+    def wait_enter(self) -> EnterSession:
+        """Wait for what session enter needs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._half.enter)
+            assert self._half.enter is not None
+            return self._half.enter
+
+    def entered(self) -> None:
+        """Tell that session enter succeeded."""
+        with self._changed:
+            self._send(self._half.succeeded())
+
+    def enter_failed(self, failure: bytes) -> None:
+        """Tell that it failed."""
+        with self._changed:
+            self._send(self._half.enter_failed(failure))
+
+    def turn(self) -> Run | None:
+        """Report what is due and wait for tasks to run; None when it is time to leave the session."""
+        half = self._half
+        with self._changed:
+            while True:
+                now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+                self._send(half.turn(now_ns))
+                if half.active and now_ns >= self._page[LEASE_END]:
+                    self._changed.wait(_LEASE_POLL_S)
+                elif half.active:
+                    return half.active
+                elif half.leaving and half.idle:
+                    return None
+                else:
+                    self._changed.wait()
+
+    def left(self, failure: bytes) -> None:
+        """Tell that session leave returned, and wait until every report is acknowledged.
+
+        There is no other bound than the lease, at whose end the executor manager kills this process: results that are
+        not stored would have to be computed again.
+        """
+        with self._changed:
+            self._send(self._half.left(failure))
+            self._changed.wait_for(lambda: self._half.drained)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything is handed to the operating system, or for `timeout_s`."""
+        link = self._link
+        if link:
+            link.flush(timeout_s)
+
+
+def _log(text: str) -> None:
+    print(f"flame: {text}", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,96 @@
+"""The task loop: what the main thread does per task, and nothing else.
+
+This is the only code of Flame that runs once per task. It takes no lock, makes no system call (the clock is read in the
+vDSO) and formats nothing; whatever is rare sends it back to its caller, which takes a turn under the lock.
+"""
+
+import time
+from typing import Final
+
+from flame.executor.failures import failure_of
+from flame.model.errors import FailureRecord
+from flame.protocol.executor import SMALL_OUTPUT_BYTES, ExecutorHalf
+from flame.protocol.runs import Run
+from flame.protocol.shared_table import CURRENT, LEASE_END
+from flame.service import FlameService, TaskContext
+
+_BOOTTIME: Final = time.CLOCK_BOOTTIME
+
+
+class TaskLoop:
+    """Runs tasks of one session.
+
+    Args:
+        service: the user's service, in its session.
+        session_id: the session's name, for contexts.
+        half: what to run.
+        words: the executor's shared table.
+        page: the node's page.
+    """
+
+    def __init__(
+        self, service: FlameService, session_id: str, half: ExecutorHalf, words: memoryview, page: memoryview
+    ) -> None:
+        self._service = service
+        self._session_id = session_id
+        self._half = half
+        self._words = words
+        self._page = page
+
+    def run(self, run: Run) -> None:
+        """Run tasks of the active run until its end, or until a turn has to be taken before the next one.
+
+        The order of the first two steps of a task matters, see `flame.protocol.executor`.
+        """
+        words, page, limit = self._words, self._page, self._half.limit
+        clock, boottime, small = time.clock_gettime_ns, _BOOTTIME, SMALL_OUTPUT_BYTES
+        invoke, session_id, context = self._service.on_task_invoke, self._session_id, TaskContext
+        blob, append = run.blob, run.outputs.append
+        first = run.next
+        place = first - run.base
+        offsets = run.offsets[place:]
+        start = offsets[0]
+        for task, end in enumerate(offsets[1:], first):
+            words[CURRENT] = task
+            if task >= limit[0]:
+                return
+            now_ns = clock(boottime)
+            if now_ns >= page[LEASE_END]:
+                return
+            run.started_ns = now_ns
+            try:
+                output = invoke(context(session_id, task, blob[start:end]))
+            except BaseException as error:
+                self._fail(run, task, failure_of(error))
+                return
+            start = end
+            if output is None:
+                append(None)
+            elif type(output) is bytes and len(output) <= small:
+                append(output)
+            else:
+                self._take_unusual(run, task, output)
+                return
+
+    def _take_unusual(self, run: Run, task: int, output: object) -> None:
+        """An output that is large, or not of type bytes."""
+        if not isinstance(output, bytes | bytearray | memoryview):
+            kind = type(output).__qualname__
+            message = f"on_task_invoke returned {kind}; it must return bytes, bytearray, memoryview or None"
+            self._fail(run, task, FailureRecord(message, type="TypeError"))
+            return
+        data = bytes(output)
+        limit_bytes = self._half.max_task_bytes
+        if len(data) > limit_bytes:
+            message = f"the output has {len(data)} bytes; the limit is {limit_bytes} bytes (max_task_bytes)"
+            self._fail(run, task, FailureRecord(message, type="flame.TooLarge"))
+            return
+        if len(data) > SMALL_OUTPUT_BYTES:
+            run.large_bytes += len(data)
+        run.outputs.append(data)
+
+    def _fail(self, run: Run, task: int, failure: FailureRecord) -> None:
+        record = failure.encode()
+        run.failed.append(task)
+        run.large_bytes += len(record)
+        run.outputs.append(record)

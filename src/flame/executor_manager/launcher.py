@@ -1,0 +1,357 @@
+"""Starts, watches and buries executors through the fork server.
+
+The launcher owns what an executor has on this node: its shared table, its log, its temporary directory, and its pid. It
+calls back when a process was started and when nothing of it is left.
+"""
+
+import asyncio
+import contextlib
+import errno
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from flame.executor_manager.logs import LogFile, LogPipe
+from flame.model.messages import BindExecutor
+from flame.protocol.launch import (
+    MAX_LAUNCH_BYTES,
+    EndProcess,
+    LaunchRequest,
+    ProcessExited,
+    ProcessStarted,
+    StartProcess,
+    decode_report,
+    encode,
+)
+from flame.protocol.shared_table import LEASE_END, PAGE_BYTES, TABLE_BYTES, SharedTable
+from flame.sandbox.host import kill_children, reap, remove_tree
+
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+_SWEEP_PAUSE_S: Final = 0.01
+_SWEEP_LIMIT_S: Final = 5.0
+_STOP_LIMIT_S: Final = 5.0
+
+Key = tuple[str, int]
+
+
+class Exit(NamedTuple):
+    """How an executor ended; `failure` says why it could not be started."""
+
+    exit_code: int | None
+    signal: int
+    failure: str
+
+
+class NodePage:
+    """The page that tells all executors of the node when its lease ends."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.memfd_create("flame-node", os.MFD_CLOEXEC)
+        os.ftruncate(self.descriptor, PAGE_BYTES)
+        self._words = memoryview(mmap.mmap(self.descriptor, PAGE_BYTES)).cast("Q")
+
+    def set_lease_end(self, end_ns: int) -> None:
+        """Let executors start tasks until `end_ns` (CLOCK_BOOTTIME)."""
+        self._words[LEASE_END] = end_ns
+
+
+class _Process:
+    """What one executor has here."""
+
+    def __init__(self, start: StartProcess, pipe: LogPipe) -> None:
+        self.start = start
+        self.pipe = pipe
+        self.descriptor = os.memfd_create("flame-executor", os.MFD_CLOEXEC)
+        os.ftruncate(self.descriptor, TABLE_BYTES)
+        self.map = mmap.mmap(self.descriptor, TABLE_BYTES)
+        self.table = SharedTable(memoryview(self.map))
+        self.pid = 0
+        self.sent = False
+        self.ending = False
+        self.grace: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        self.table.release()
+        self.map.close()
+
+
+class Launcher:
+    """Starts executors; all methods belong to the event loop's thread, which must be the main thread.
+
+    Args:
+        data_dir: absolute path; logs go to `log/` below it.
+        temporary_dir: parent of the executors' temporary directories.
+        node: the node's name.
+        endpoint: frame endpoint for the executors.
+        max_log_bytes: per executor.
+        started: called with key and pid.
+        exited: called with key and `Exit`, once per launched executor; its table can still be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        temporary_dir: Path,
+        node: str,
+        endpoint: str,
+        max_log_bytes: int,
+        started: Callable[[Key, int], None],
+        exited: Callable[[Key, Exit], None],
+    ) -> None:
+        self._data_dir = data_dir
+        self._temporary_dir = temporary_dir
+        self._node = node
+        self._endpoint = endpoint
+        self._max_log_bytes = max_log_bytes
+        self._started = started
+        self._exited = exited
+        self._loop = asyncio.get_running_loop()
+        self._processes: dict[Key, _Process] = {}
+        self._outbox: deque[LaunchRequest] = deque()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._connection: socket.socket | None = None
+        self._pause_s = _FIRST_PAUSE_S
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cleared = asyncio.Event()
+        self._stopping = False
+        self.page = NodePage()
+
+    # --- what the node asks for ------------------------------------------------------------------------------------
+
+    def launch(self, bind: BindExecutor, store_id: str, epoch: int) -> tuple[SharedTable, str]:
+        """Start an executor; returns its table and the path of its log.
+
+        Raises:
+            OSError: its log or temporary directory cannot be made, or descriptors ran out.
+        """
+        log_path = self._data_dir / "log" / f"executor-{bind.executor}.log"
+        directory = self._temporary_dir / f"{bind.binding:x}"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        start = StartProcess(
+            executor=bind.executor,
+            binding=bind.binding,
+            session=bind.session,
+            session_id=bind.session_id,
+            application=bind.application,
+            spec=bind.spec,
+            endpoint=self._endpoint,
+            node=self._node,
+            store_id=store_id,
+            epoch=epoch,
+            data_dir=str(self._data_dir),
+            temporary_dir=str(directory),
+        )
+        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        process = _Process(start, LogPipe(LogFile(log_path, self._max_log_bytes)))
+        self._processes[bind.executor, bind.binding] = process
+        self._loop.add_reader(process.pipe.read_end, self._pump, process)
+        self._send(start)
+        return process.table, str(log_path)
+
+    def kill(self, key: Key, grace_ms: int = 0) -> None:
+        """Kill an executor, with SIGTERM and after `grace_ms` with SIGKILL."""
+        process = self._processes.get(key)
+        if process is None:
+            return
+        if process.grace:
+            process.grace.cancel()
+            process.grace = None
+        if not process.sent:
+            self._outbox.remove(process.start)
+            self._bury(key, process, Exit(None, 0, "it was ended before it was started"))
+        elif grace_ms:
+            self._send(EndProcess(executor=key[0], binding=key[1], signal=signal.SIGTERM))
+            process.grace = self._loop.call_later(grace_ms / 1000, self.kill, key)
+        else:
+            self._send(EndProcess(executor=key[0], binding=key[1], signal=signal.SIGKILL))
+
+    # --- the fork server -------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Start the fork server. Blocks for the milliseconds of a process start."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_LAUNCH_BYTES)
+        command = [
+            sys.executable, "-P", "-m", "flame.executor.fork_server", "fork-server",
+            "--data-dir", str(self._data_dir), "--socket", str(theirs.fileno()), "--page", str(self.page.descriptor),
+        ]  # fmt: skip
+        try:
+            self._server = subprocess.Popen(
+                command,
+                pass_fds=(theirs.fileno(), self.page.descriptor),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._connection = ours
+        self._loop.add_reader(ours, self._receive)
+        self._flush()
+
+    def _send(self, request: LaunchRequest) -> None:
+        self._outbox.append(request)
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox and self._connection:
+            request = self._outbox[0]
+            try:
+                self._write(self._connection, request)
+            except BlockingIOError:
+                self._loop.add_writer(self._connection, self._flush)
+                return
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    return  # the fork server is gone, which its end of file tells
+                self._outbox.popleft()
+                key = (request.executor, request.binding)
+                failure = "its application's specification (environment, paths) is too large for a start request"
+                self._bury(key, self._processes[key], Exit(None, 0, failure))
+                continue
+            self._outbox.popleft()
+        if self._connection:
+            self._loop.remove_writer(self._connection)
+
+    def _write(self, connection: socket.socket, request: LaunchRequest) -> None:
+        if isinstance(request, EndProcess):
+            connection.send(encode(request))
+            return
+        process = self._processes[request.executor, request.binding]
+        socket.send_fds(connection, [encode(request)], [process.pipe.write_end, process.descriptor])
+        process.sent = True
+        process.pipe.handed_over()
+
+    def _receive(self) -> None:
+        assert self._connection is not None
+        try:
+            data = self._connection.recv(MAX_LAUNCH_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        self._pause_s = _FIRST_PAUSE_S
+        report = decode_report(data)
+        key = (report.executor, report.binding)
+        process = self._processes.get(key)
+        if process is None:
+            return
+        match report:
+            case ProcessStarted(pid=pid):
+                process.pid = pid
+                self._started(key, pid)
+            case ProcessExited(exit_code=exit_code, signal=number, failure=failure):
+                self._bury(key, process, Exit(exit_code, number, failure))
+
+    # --- ends ------------------------------------------------------------------------------------------------------
+
+    def _bury(self, key: Key, process: _Process, end: Exit) -> None:
+        """The process is gone: remove what it had here, then tell."""
+        if not process.ending:
+            process.ending = True
+            self._spawn(self._clear_away(key, process, end))
+
+    async def _clear_away(self, key: Key, process: _Process, end: Exit) -> None:
+        if process.grace:
+            process.grace.cancel()
+        self._loop.remove_reader(process.pipe.read_end)
+        process.pipe.close()
+        if not _remove_empty(process.start.temporary_dir):
+            await asyncio.to_thread(remove_tree, process.start.temporary_dir)
+        del self._processes[key]
+        self._exited(key, end)
+        process.close()
+        self._cleared.set()
+
+    def _pump(self, process: _Process) -> None:
+        if not process.pipe.pump():
+            self._loop.remove_reader(process.pipe.read_end)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _lost(self) -> None:
+        """The fork server ended. Its executors end with it; what they leave comes to this process."""
+        self._disconnect()
+        if not self._stopping:
+            self._spawn(self._recover())
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._loop.remove_reader(self._connection)
+            self._loop.remove_writer(self._connection)
+            self._connection.close()
+            self._connection = None
+
+    async def _recover(self) -> None:
+        statuses = await self._sweep()
+        self._outbox = deque(request for request in self._outbox if isinstance(request, StartProcess))
+        for key, process in list(self._processes.items()):
+            if process.sent:
+                code = os.waitstatus_to_exitcode(statuses.get(process.pid, signal.SIGKILL))
+                failure = "" if process.pid else "the node's fork server ended"
+                self._bury(key, process, Exit(code if code >= 0 else None, -min(code, 0), failure))
+        while not self._stopping and not self._connection:
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+            with contextlib.suppress(OSError):  # no process or descriptor is free: try again
+                self.open()
+
+    async def _sweep(self) -> dict[int, int]:
+        """Kill and reap every child of this process, the fork server among them; returns their wait statuses."""
+        statuses: dict[int, int] = {}
+        limit_s = self._loop.time() + _SWEEP_LIMIT_S
+        while self._loop.time() < limit_s:
+            statuses.update(reap())
+            if not kill_children(()):
+                break
+            await asyncio.sleep(_SWEEP_PAUSE_S)
+        if self._server:
+            self._server.returncode = 0  # reaped above; Popen must not wait for a pid that is another's by now
+            self._server = None
+        return statuses
+
+    async def stop(self) -> None:
+        """Kill all executors and end the fork server; everything is gone afterwards."""
+        self._stopping = True
+        for key in list(self._processes):
+            self.kill(key)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_LIMIT_S if self._connection else 0):
+                while self._processes:
+                    self._cleared.clear()
+                    await self._cleared.wait()
+        self._disconnect()
+        if self._server:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._server.wait, _STOP_LIMIT_S)
+        await self._sweep()
+        await asyncio.to_thread(remove_tree, str(self._temporary_dir))
+
+
+def _remove_empty(path: str) -> bool:
+    """Most services leave nothing: no thread is needed for that."""
+    try:
+        os.rmdir(path)
+    except OSError:
+        return not os.path.lexists(path)
+    return True

@@ -1,0 +1,87 @@
+"""The control thread: it connects, connects again, and ends what has no business any more."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from flame.executor.control import EXIT_DISMISSED, Control
+from flame.model.errors import Rejection
+from flame.model.messages import (
+    AttachExecutor,
+    ExecutorExited,
+    ExecutorStarted,
+    LeaveSession,
+    Refused,
+    ReportOutcomes,
+    SessionEntered,
+)
+from flame.protocol.executor import ExecutorHalf
+from flame.protocol.shared_table import LEASE_END, PAGE_BYTES, TABLE_BYTES, SharedTable
+from tests.executor_manager.conftest import StartNode
+from tests.executor_manager.rig import BINDING, ScriptedManager, alive, assignment
+from tests.support import wait_until_true
+
+
+@pytest.fixture
+def control(manager: ScriptedManager) -> Control:
+    """The control of an executor in this process, not connected yet."""
+    table = SharedTable(memoryview(bytearray(TABLE_BYTES)))
+    half = ExecutorHalf(executor="here", binding=BINDING, session=7, pid=1, table=table)
+    page = memoryview(bytearray(PAGE_BYTES)).cast("Q")
+    page[LEASE_END] = (1 << 64) - 1
+    return Control(half, manager.endpoint, page)
+
+
+def test_it_waits_for_a_session_manager(manager: ScriptedManager, control: Control) -> None:
+    manager.vanish()
+    control.connect()
+    manager.listen()
+    assert control.wait_enter().session_id == "s-7"
+
+
+def test_a_result_is_kept_for_the_next_stream(manager: ScriptedManager, control: Control) -> None:
+    control.connect()
+    control.wait_enter()
+    control.entered()
+    manager.send(("here", BINDING), assignment(1, [b"a", b"b"]))
+    run = control.turn()
+    assert run
+    manager.vanish()
+    wait_until_true(lambda: control._link is None)
+    run.outputs += [b"A", b"B"]
+    later = threading.Thread(target=control.turn, daemon=True)
+    later.start()
+    manager.messages.clear()
+    manager.listen()
+    assert set(manager.wait_outputs(2)) == {1, 2}
+    manager.send(("here", BINDING), LeaveSession())
+    later.join(30)
+    assert not later.is_alive()
+    control.left(b"")
+    assert len(manager.all(ReportOutcomes)) == 1
+
+
+def test_an_executor_without_business_ends(manager: ScriptedManager, start_node: StartNode) -> None:
+    start_node()
+    key = manager.bind("flame.service.flmping:Ping")
+    manager.wait(SessionEntered)
+    manager.send(key, Refused(Rejection("ABORTED", "you were replaced")))
+    assert manager.wait(ExecutorExited).exit_code == EXIT_DISMISSED
+    log = Path(manager.wait(ExecutorStarted).log_path)
+    wait_until_true(lambda: "you were replaced" in log.read_text())
+
+
+def test_an_executor_refuses_an_older_session_manager(manager: ScriptedManager, start_node: StartNode) -> None:
+    manager.epoch = 5
+    start_node()
+    manager.bind("flame.service.flmping:Ping")
+    manager.wait(SessionEntered)
+    started = manager.wait(ExecutorStarted)
+    manager.vanish()
+    manager.messages.clear()
+    manager.epoch = 4
+    manager.listen()
+    wait_until_true(lambda: "has epoch 4" in Path(started.log_path).read_text())
+    assert not manager.all(AttachExecutor)
+    assert alive(started.pid)

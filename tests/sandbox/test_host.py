@@ -1,0 +1,80 @@
+"""No process is left behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from flame.sandbox.host import _scan, children, remove_tree
+from tests.support import wait_until_true
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    head = "import os, signal, subprocess, sys, time\nfrom flame.sandbox.host import *\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_process_dies_with_its_parent() -> None:
+    result = run("""
+ready, tell = os.pipe()
+if (pid := os.fork()) == 0:
+    die_with_parent(signal.SIGKILL)
+    os.write(tell, b"x")
+    os.close(1); os.close(2)
+    time.sleep(1000)
+os.read(ready, 1)
+print(pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+""")
+    wait_until_true(lambda: gone(int(result.stdout)))
+
+
+def test_daemons_of_children_are_found_and_killed() -> None:
+    result = run("""
+adopt_orphans()
+child = subprocess.Popen(["sh", "-c", "setsid -f sleep 1000; sleep 1000 & sleep 1000"])
+while len(children(child.pid)) < 1: time.sleep(0.001)
+kept = subprocess.Popen(["sleep", "1000"])
+while kill_children({kept.pid}):
+    reap()
+    time.sleep(0.001)
+assert children(os.getpid()) == [kept.pid], children(os.getpid())
+kept.kill()
+while (kept.pid, 9) not in reap(): time.sleep(0.001)
+print("clean")
+""")
+    assert result.stdout == "clean\n", result.stderr
+
+
+def test_children_of_a_process() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        assert child.pid in children(os.getpid())
+        assert child.pid in _scan(os.getpid())
+        assert children(child.pid) == []
+        child.kill()
+    assert children(child.pid) == []
+
+
+def test_a_tree_without_permissions_is_removed(tmp_path: Path) -> None:
+    deep = tmp_path / "t" / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "f").write_text("x")
+    (tmp_path / "t" / "link").symlink_to(tmp_path)
+    deep.chmod(0)
+    deep.parent.chmod(0)
+    remove_tree(str(tmp_path / "t"))
+    assert not (tmp_path / "t").exists()
+    assert tmp_path.exists()
+    remove_tree(str(tmp_path / "t"))
