@@ -1,0 +1,1 @@
+"""The client: connections, sessions, futures. Users reach it through `import flame`."""

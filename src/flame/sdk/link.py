@@ -1,0 +1,309 @@
+"""The connection's link: it opens one, and another whenever it is lost, and carries what the pure half says.
+
+One lock guards everything of a connection. The user's threads and the link's I/O thread take it for a short time;
+whatever is to be sent is sent under it, which keeps the order, and `ThreadLink.send` does not block. Callbacks of users
+run without it.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flame.model.errors import FailedPrecondition, FlameError, Unavailable
+from flame.model.messages import Message, Welcome
+from flame.protocol.client import ClientStream
+
+if TYPE_CHECKING:
+    from flame.carriers.port import ThreadLink
+    from flame.sdk.futures import Future
+
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 1.0
+HANDSHAKE_TIMEOUT_S = 10.0
+
+
+class StreamOwner:
+    """A `ClientStream` with its lock and its link.
+
+    Args:
+        endpoint: of the session manager.
+        software: name and version of this peer.
+    """
+
+    def __init__(self, endpoint: str, software: str) -> None:
+        self.endpoint = endpoint
+        self.stream = ClientStream(software)
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        """Notified whenever something but a future may have changed."""
+        self.ready: list[Future] = []
+        """Futures that are done and watched, to be told once the lock is released."""
+        self.leaving: deque[Callable[[], None]] = deque()
+        """What to call, with the lock held, for maps that have ended."""
+        self.notes: list[tuple[str, str]] = []
+        """Warnings to log: session and text."""
+        self.alive: Callable[[], str] = str
+        """Returns why there can be no cluster any more, or an empty text."""
+        self._link: ThreadLink | None = None
+        self._attempt = 0
+        self._ended_attempt = 0
+        self._ended_reason = ""
+        self._callback_thread = 0
+
+    # --- for callers, with the lock held -----------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send what stands ready."""
+        outbox = self.stream.outbox
+        if outbox:
+            if self._link is not None:
+                for message in outbox:
+                    self._link.send(message)
+            outbox.clear()
+
+    def let_leave(self) -> None:
+        """Let maps leave that have ended."""
+        while self.leaving:
+            self.leaving.popleft()()
+
+    def wait_for(self, condition: Callable[[], object], timeout: float | None, what: str) -> None:
+        """Wait until `condition` is true.
+
+        Raises:
+            TimeoutError: not within `timeout` seconds; `what` says what was waited for.
+            FlameError: the connection is closed or over.
+        """
+        if condition():
+            return
+        self._check_thread()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.stream.begin_wait()
+        try:
+            self.send()
+            while not condition():
+                self.check()
+                left_s = None if deadline is None else deadline - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    link = "" if self.stream.welcome else f"; there is no link to {self.endpoint}: {self._why_down()}"
+                    raise TimeoutError(f"{what}: not within {timeout:g} s{link}")
+                self.changed.wait(left_s)
+        finally:
+            self.stream.end_wait()
+
+    def check(self) -> None:
+        """Raise what makes the connection unusable.
+
+        Raises:
+            FlameError: it was closed, lost for good, or belongs to the parent of this forked process.
+        """
+        if self.stream.error is not None:
+            raise type(self.stream.error)(self.stream.error.message, self.stream.error.hint)
+
+    # --- for callers, without the lock -------------------------------------------------------------------------------
+
+    def check_can_wait(self) -> None:
+        """Raise if this thread cannot wait: the connection is over, or it is the one that brings the results.
+
+        Raises:
+            FlameError: see `check`.
+            FailedPrecondition: called from a done callback.
+        """
+        self._check_thread()
+        if self.stream.error is not None:
+            with self.lock:  # whoever ends the stream completes its futures under the lock
+                if self.forked():
+                    self.check()
+
+    def forked(self) -> bool:
+        """Whether this process is a forked child of the one that connected."""
+        return False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """While inside, results are acknowledged as they come."""
+        with self.lock:
+            self.stream.begin_wait()
+            self.send()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.stream.end_wait()
+
+    def _check_thread(self) -> None:
+        if self._callback_thread == threading.get_ident():
+            raise FailedPrecondition(
+                "a done callback waits for the connection that has called it",
+                hint="let the callback hand over to another thread",
+            )
+
+    # --- the link ----------------------------------------------------------------------------------------------------
+
+    def establish(self, timeout: float | None) -> Welcome:
+        """Open a link and shake hands, with growing pauses between attempts.
+
+        Raises:
+            Unavailable: not within `timeout` seconds.
+            FlameError: refused for good.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause_s = FIRST_PAUSE_S
+        while True:
+            left_s = HANDSHAKE_TIMEOUT_S if deadline is None else max(deadline - time.monotonic(), 0.001)
+            try:
+                return self._try_once(min(left_s, HANDSHAKE_TIMEOUT_S))
+            except Unavailable as error:
+                failure = error
+            with self.changed:
+                self.check()
+                if deadline is not None and time.monotonic() + pause_s >= deadline:
+                    raise failure
+                self._pause(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _pause(self, pause_s: float) -> None:
+        until = time.monotonic() + pause_s
+        while self.stream.error is None and (left_s := until - time.monotonic()) > 0:
+            self.changed.wait(left_s)
+        self.check()
+
+    def _try_once(self, timeout_s: float) -> Welcome:
+        from flame.carriers.threads import open_link
+
+        deadline = time.monotonic() + timeout_s
+        with self.lock:
+            self.check()
+            self._attempt += 1
+            attempt = self._attempt
+        if reason := self.alive():
+            with self.lock:
+                self.stream.fail(Unavailable(reason))
+                self.changed.notify_all()
+            self.tell()
+            raise Unavailable(reason)
+        link = open_link(
+            self.endpoint,
+            partial(self._received, attempt),
+            partial(self._link_closed, attempt),
+            timeout_s=timeout_s,
+            name="flame-link",
+        )
+        try:
+            with self.lock:
+                self.check()
+                self._link = link
+                self.stream.opened()
+                self.send()
+                while (welcome := self.stream.welcome) is None and self._ended_attempt != attempt:
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        raise Unavailable(f"{self.endpoint}: no answer to the handshake within {timeout_s:g} s")
+                    self.changed.wait(left_s)
+                    self.check()
+                if welcome is None:
+                    raise Unavailable(f"{self.endpoint}: {self._why_down()}")
+                return welcome
+        except BaseException:
+            with self.lock:
+                if self._attempt == attempt:
+                    self._link = None
+                    self._attempt += 1  # nothing that still comes from this link counts
+                    self.stream.lost()
+            link.close()
+            raise
+
+    def _why_down(self) -> str:
+        if self.stream.refusal is not None:
+            return str(self.stream.refusal)
+        return self._ended_reason or "the link was closed by the other side"
+
+    def drop_link(self) -> "ThreadLink | None":
+        """Take the link away, with the lock held; the caller closes it."""
+        link, self._link = self._link, None
+        self._attempt += 1
+        return link
+
+    # --- called by the link's I/O thread -----------------------------------------------------------------------------
+
+    def _received(self, attempt: int, message: Message) -> None:
+        with self.lock:
+            if attempt != self._attempt:
+                return
+            goes_on = self.stream.received(message)  # type: ignore[arg-type]
+            self.after_message()
+            self.let_leave()
+            self.send()
+            self.changed.notify_all()
+            link = None if goes_on else self._link
+        if self.ready or self.notes:
+            self.tell()
+        if link is not None:
+            link.close()
+
+    def after_message(self) -> None:
+        """Called with the lock held after each message."""
+
+    def _link_closed(self, attempt: int, reason: str) -> None:
+        with self.lock:
+            if attempt != self._attempt:
+                return
+            had_welcome = self.stream.welcome is not None
+            self._ended_attempt, self._ended_reason = attempt, reason
+            self._link = None
+            self.stream.lost()
+            self.changed.notify_all()
+            over = self.stream.error is not None
+        if had_welcome and not over:
+            threading.Thread(target=self._reconnect, name="flame-reconnect", daemon=True).start()
+
+    def _reconnect(self) -> None:
+        try:
+            self.establish(None)
+        except FlameError as error:
+            with self.lock:
+                self.stream.fail(error)
+                self.changed.notify_all()
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell who watches futures that are done, and log warnings; without the lock."""
+        while self.notes:
+            import logging
+
+            session, text = self.notes.pop(0)
+            logging.getLogger("flame").warning("session %s: %s", session, text)
+        while self.ready:
+            with self.lock:
+                futures, self.ready = self.ready, []
+                calls = [(future, future._watchers or ()) for future in futures]
+                for future in futures:
+                    future._watchers = None
+            outer, self._callback_thread = self._callback_thread, threading.get_ident()
+            try:
+                for future, watchers in calls:
+                    for watcher in watchers:
+                        _call(watcher, future)
+            finally:
+                self._callback_thread = outer
+
+    def fail(self, error: FlameError) -> "ThreadLink | None":
+        """End the stream; whatever is unfinished fails. Returns the link, which the caller closes."""
+        with self.lock:
+            self.stream.fail(error)
+            link = self.drop_link()
+            self.changed.notify_all()
+        self.tell()
+        return link
+
+
+def _call(watcher: "Callable[[Future], object]", future: "Future") -> None:
+    try:
+        watcher(future)
+    except Exception:
+        import logging
+
+        logging.getLogger("flame").exception("a done callback of %r raised", future)
