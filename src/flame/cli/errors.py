@@ -1,0 +1,56 @@
+"""How every command line ends: exit codes, and errors in one or two lines."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from flame.model.errors import FlameError
+
+OK = 0
+FAILURE = 1
+"""Something failed; for `flmping`, tasks did."""
+USAGE = 2
+"""The command line is wrong."""
+NOT_RUNNING = 3
+"""`flame status`: no cluster, or a part of it is missing."""
+INTERRUPTED = 130
+"""Ctrl-C."""
+
+TRACEBACK = "FLAME_TRACEBACK"
+"""Environment variable that shows where an error came from."""
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command; return its exit code, also where it raises.
+
+    Example:
+        >>> run(lambda: 0)
+        0
+    """
+    try:
+        return command()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OK
+    except Exception as error:
+        say_error(describe(error))
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
+        return FAILURE
+
+
+def describe(error: Exception) -> str:
+    """An error as text: what is wrong, and in parentheses what to do."""
+    if isinstance(error, FlameError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error} (set {TRACEBACK}=1 to see where)"
+
+
+def say_error(text: str) -> None:
+    """Print `error: ...` on standard error."""
+    print(f"error: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,36 @@
+import pytest
+
+from flame.cli import errors
+from flame.model.errors import InvalidArgument
+
+
+def raising(error: BaseException) -> int:
+    raise error
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors.run(lambda: 3) == 3
+    assert errors.run(lambda: raising(KeyboardInterrupt())) == 130
+    assert errors.run(lambda: raising(InvalidArgument("no", hint="do this"))) == 1
+    assert capsys.readouterr().err == "error: no (do this)\n"
+
+
+def test_no_traceback_unless_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert errors.run(lambda: raising(ValueError("odd"))) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("FLAME_TRACEBACK", "1")
+    assert errors.run(lambda: raising(ValueError("odd"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (InvalidArgument("a", hint="b"), "a (b)"),
+        (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (KeyError("k"), "KeyError: 'k' (set FLAME_TRACEBACK=1 to see where)"),
+    ],
+)
+def test_errors_as_text(error: Exception, text: str) -> None:
+    assert errors.describe(error) == text

@@ -1,0 +1,70 @@
+"""What `flame up` checks before it starts anything; the rest is in `tests/cli/test_cluster_commands.py`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flame.model.errors import ConfigurationError, InvalidArgument, Unavailable
+from flame.supervisor import cluster
+from flame.supervisor.settings import Settings
+
+
+def test_default_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if len(str(tmp_path)) < 50:
+        assert cluster.normal_data_dir(None) == f"{tmp_path}/.local/share/flame"
+    assert cluster.normal_data_dir("~/d").startswith(str(tmp_path))
+
+
+def test_data_directory_has_one_name_whatever_the_way(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (short_tmp / "real").mkdir()
+    (short_tmp / "link").symlink_to(short_tmp / "real")
+    monkeypatch.chdir(short_tmp)
+    names = {cluster.normal_data_dir(path) for path in ("real", "./link/", f"{short_tmp}/x/../real")}
+    assert names == {str(short_tmp / "real")}
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * 82, "/tmp/" + "é" * 40, "/a\nb", "/a\0b"])
+def test_data_directory_that_cannot_be(path: str) -> None:
+    with pytest.raises(InvalidArgument, match="data directory"):
+        cluster.normal_data_dir(path)
+
+
+def test_longest_data_directory() -> None:
+    path = "/" + "x" * 81
+    assert cluster.normal_data_dir(path) == path
+    assert len(f"{path}/run/session-manager.sock") == 107
+
+
+def test_data_directory_is_made_private(tmp_path: Path) -> None:
+    cluster.make_data_dir(str(tmp_path / "a/b"))
+    assert (tmp_path / "a/b").stat().st_mode & 0o777 == 0o700
+
+
+def test_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="Not a directory"):
+        cluster.make_data_dir(str(tmp_path / "file/x"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_data_directory_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o500)
+    with pytest.raises(ConfigurationError, match="permission"):
+        cluster.make_data_dir(str(tmp_path))
+
+
+def test_nothing_runs_of_a_directory_that_does_not_exist(short_tmp: Path) -> None:
+    found = cluster.status(str(short_tmp / "none"))
+    assert not found.running
+    assert set(found.pids.values()) == {0}
+    assert cluster.down(str(short_tmp / "none")) == 0
+
+
+def test_no_answer_in_time_leaves_nothing(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(short_tmp))
+    settings = Settings(str(short_tmp / "d"))
+    with pytest.raises(Unavailable, match=r"no answer within 1 s.*logs are in"):
+        cluster.up(settings, lambda _: False, print, timeout_s=1)
+    assert not any(cluster.status(settings.data_dir).pids.values())

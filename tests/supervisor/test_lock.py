@@ -1,0 +1,58 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flame.supervisor.lock import Lock
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> str:
+    (tmp_path / "run").mkdir()
+    return str(tmp_path)
+
+
+def test_one_holder_at_a_time(data_dir: str) -> None:
+    first, second = Lock(data_dir), Lock(data_dir)
+    assert not first.held()
+    assert first.acquire(0)
+    assert second.held()
+    assert not second.acquire(0)
+    first.release()
+    first.release()
+    assert not second.held()
+    assert second.acquire(0)
+
+
+def test_no_directory_is_not_held(tmp_path: Path) -> None:
+    assert not Lock(str(tmp_path / "none")).held()
+
+
+def test_programs_that_the_holder_starts_do_not_keep_it(data_dir: str) -> None:
+    lock = Lock(data_dir)
+    lock.acquire(0)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    lock.release()
+    assert not Lock(data_dir).held()
+    child.communicate(b"\n")
+
+
+def test_a_killed_holder_gives_it_back(data_dir: str) -> None:
+    code = (
+        "import sys; from flame.supervisor.lock import Lock\n"
+        "lock = Lock(sys.argv[1]); print(lock.acquire(0), flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, data_dir],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ},
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"True\n"
+    assert Lock(data_dir).held()
+    holder.kill()
+    holder.communicate()
+    assert Lock(data_dir).acquire(0)
