@@ -1,0 +1,99 @@
+"""The simulated session manager can be killed at every point of a turn, and comes back with what is stored."""
+
+from random import Random
+
+import pytest
+
+from flame.model.limits import GIB
+from flame.model.messages import AttachSession, Hello, JoinNode, Message, Role, SessionAttached, Welcome
+from flame.model.resources import Resources
+from flame.model.specs import ApplicationSpec, SessionSpec
+from flame.sim.session_manager import POINTS, SimSessionManager
+from flame.sim.virtual import SimLink, VirtualTime
+from flame.sim.world import World
+from tests.core.harness import SETTINGS
+
+CREATE = AttachSession(attachment=1, session_id="s", key="k", create=SessionSpec(application="sim"), submit=True)
+
+
+class Client:
+    """A client that remembers."""
+
+    def __init__(self) -> None:
+        self.got: list[Message] = []
+        self.ended = False
+
+    def received(self, link: SimLink, message: Message) -> None:
+        self.got.append(message)
+
+    def closed(self, link: SimLink) -> None:
+        self.ended = True
+
+
+def started() -> tuple[VirtualTime, SimSessionManager, Client, SimLink]:
+    time, random = VirtualTime(), Random(1)
+    session_manager = SimSessionManager(time, random, SETTINGS, ApplicationSpec(), lambda line: None)
+    session_manager.start()
+    client = Client()
+    return time, session_manager, client, connect(time, session_manager, client)
+
+
+def connect(time: VirtualTime, session_manager: SimSessionManager, client: Client) -> SimLink:
+    link = SimLink(time, Random(2), number=1, peer=client, server=session_manager, longest_ns=100_000)
+    session_manager.connected(link)
+    link.send_up(Hello(role=Role.CLIENT))
+    return link
+
+
+def run(time: VirtualTime, ms: int) -> None:
+    end_ns = time.now_ns + ms * 1_000_000
+    while time.now_ns < end_ns and time.step():
+        pass
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_in_a_turn_it_has_all_of_a_commit_or_nothing(point: str) -> None:
+    time, session_manager, client, link = started()
+    run(time, 5)
+    session_manager.kill_at = point
+    link.send_up(CREATE)
+    for number in range(2, 9):
+        link.send_up(AttachSession(attachment=number, session_id="s", key="r"))
+    run(time, 50)
+    assert not session_manager.alive
+    assert client.ended
+    session_manager.start()
+    assert session_manager.state is not None
+    assert ("s" in session_manager.state.sessions_by_name) == (point != "before commit")
+    assert session_manager.counts[f"killed {point}"] == 1
+
+
+def test_who_is_not_allowed_to_speak_is_sent_away() -> None:
+    time, session_manager, client, link = started()
+    link.send_up(JoinNode(node="n", instance="i", capacity=Resources(cpu=1, memory_bytes=GIB)))
+    run(time, 5)
+    assert [type(message).__name__ for message in client.got] == ["Welcome", "Refused"]
+    assert client.ended
+    assert not session_manager.has(link)
+
+
+def test_nobody_is_there_while_it_is_down() -> None:
+    time, session_manager, client, _ = started()
+    session_manager.kill()
+    session_manager.kill()
+    run(time, 5)
+    assert client.ended
+    late = Client()
+    connect(time, session_manager, late)
+    run(time, 5)
+    assert late.ended
+    assert not late.got
+
+
+def test_a_client_is_served() -> None:
+    time, session_manager, client, link = started()
+    link.send_up(CREATE)
+    run(time, 50)
+    assert [type(message) for message in client.got] == [Welcome, SessionAttached]
+    assert session_manager.counts["commits"] == 2
+    assert World(1).session_manager.alive
