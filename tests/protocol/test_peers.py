@@ -12,6 +12,7 @@ from flame.model.messages import (
     DetachSession,
     Hello,
     JoinNode,
+    Message,
     PeerMessage,
     PingNode,
     Refused,
@@ -53,7 +54,11 @@ def test_the_first_message_is_a_hello_of_the_right_version_and_store() -> None:
 
 @pytest.mark.parametrize("role", Role)
 def test_a_peer_may_say_what_its_role_says_and_nothing_else(role: Role) -> None:
-    samples = {Role.CLIENT: Call(id=1, method="/m", payload=b""), Role.EXECUTOR: ATTACH, Role.NODE: JOIN}
+    samples: dict[Role, Message] = {
+        Role.CLIENT: Call(id=1, method="/m", payload=b""),
+        Role.EXECUTOR: ATTACH,
+        Role.NODE: JOIN,
+    }
     for other, message in samples.items():
         answer = greeted(role).check(message)
         assert (answer is None) == (other is role)

@@ -44,7 +44,7 @@ class World:
         self._runs: dict[tuple[int, int], list[SimExecutor]] = {}
         self._deaths: dict[tuple[int, int], int] = {}
         self._start_failures: Counter[int] = Counter()
-        self._start_failure_rate = random.choice((0, 0, 0, 0.2, 0.9))
+        self._start_failure_rate = random.choice((0, 0, 0, 0, 0, 0, 0.2, 0.9))
         self._behaviors = random.choices(("ok", "fail", "abort", "abort once"), (60, 2, 0.5, 1), k=200)
         self._longest_us = random.choice((50, 2_000, 100_000))
         self._output_bytes = random.choice((0, 0, 0, 0, 2_000, 400_000))

@@ -160,3 +160,14 @@ def test_an_executor_that_was_not_there_when_it_was_to_leave_is_told_when_it_com
     core.start("1-1", held=held, entered=True)
     assert len(core.sent(LeaveSession)) == 1
     assert core.state.executors["1-1"].state is ExecutorState.UNBINDING
+
+
+def test_a_starting_executor_that_nobody_needs_is_ended_also_if_its_node_was_silent_then() -> None:
+    core = one_session(cpu=1, tasks=1)
+    core.close("app-000001")
+    core.restart()
+    core.start("1-1")
+    core.take()
+    core.join(cpu=1, executors=(core.listed("1-1", entered=False),))
+    core.advance(LEAVE_TIMEOUT_MS)
+    assert [end.executor for end in core.sent(EndExecutor)] == ["1-1"]

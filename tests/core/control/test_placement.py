@@ -2,7 +2,7 @@
 
 from flame.core.control.placement import view_of, wants
 from flame.core.scheduling.view import View
-from flame.model.messages import BindExecutor, LeaveSession, SessionChanged
+from flame.model.messages import BindExecutor, CancelTasks, LeaveSession, SessionChanged
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from tests.core.harness import Core, one_session
@@ -85,3 +85,21 @@ def test_the_warning_of_a_session_that_fits_nowhere_follows_the_nodes() -> None:
     assert [message.warning for message in core.sent(SessionChanged)] == warnings, "other sessions do not take it back"
     core.join("n2", cpu=4)
     assert core.session("app-000001").warning == ""
+
+
+def test_demand_that_falls_makes_room_for_others_also_when_nodes_came_in_between() -> None:
+    core = one_session(cpu=2, tasks=4)
+    core.join("n2", cpu=2)
+    core.attach("b")
+    core.submit("b", 1, 1)
+    assert sum(binding.leaving for binding in core.session("app-000001").bindings.values()) == 1
+    core.client("a", CancelTasks(attachment=1, request=1, first=3, count=2))
+    assert core.session("app-000001").wanted == 2
+    assert core.session("app-000001").staying <= 3
+
+
+def test_what_a_session_wants_is_known_after_every_plan() -> None:
+    core = one_session(cpu=2, tasks=4)
+    assert core.session("app-000001").wanted == 2
+    core.join("n2", cpu=2)
+    assert core.session("app-000001").wanted == 4

@@ -62,6 +62,7 @@ def on_attach_executor(state: State, turn: Turn, event: ExecutorSaid, message: A
         turn.executor(binding, LeaveSession(), stored=True)
     elif binding.leaving:
         turn.node(executor.node, EndExecutor(executor=executor.id, binding=binding.number, grace_ms=0))
+        _watch_leave(state, turn, binding)
     elif not message.entered:
         session = binding.session.record
         enter = EnterSession(

@@ -15,11 +15,11 @@ from flame.model.states import ExecutorState
 
 def notice_demand(state: State, session: Session) -> None:
     """Ask for a new plan if the session can use more executors than it has and has not asked for them yet."""
-    count = wants(state, session)
-    _rotate(state, session, count > 0)
-    if (count > session.staying and count != session.wanted) or (count < session.wanted and state.contended):
-        state.replan = True
-    session.wanted = count
+    wanted = session.wanted
+    _look(state, session)
+    more = session.wanted > session.staying and session.wanted != wanted
+    less = session.wanted < wanted and state.contended
+    state.replan = state.replan or more or less
 
 
 def wants(state: State, session: Session) -> int:
@@ -35,8 +35,13 @@ def wants(state: State, session: Session) -> int:
     return min(most, max(spec.min_instances, session.unfinished))
 
 
-def _rotate(state: State, session: Session, active: bool) -> None:
-    """A session that becomes active starts just behind the others: its turn is soon, but it has no old claims."""
+def _look(state: State, session: Session) -> None:
+    """Note what a session wants now.
+
+    One that becomes active starts just behind the others: its turn is soon, but it has no old claims.
+    """
+    session.wanted = wants(state, session)
+    active = session.wanted > 0
     if active and not session.active:
         others = [other.used_ms for other in state.live.values() if other.active]
         if others:
@@ -50,7 +55,7 @@ def replan(state: State, turn: Turn) -> None:
     for session in state.live.values():
         session.account(turn.now_ms)
     for session in state.live.values():
-        _rotate(state, session, wants(state, session) > 0)
+        _look(state, session)
     view = view_of(state, turn.now_ms)
     decided = plan(view)
     state.contended = decided.contended
