@@ -12,7 +12,7 @@ import pytest
 import flame
 from flame.service import importing
 from tests.sdk.scripted import ScriptedCluster
-from tests.support import ROOT, WaitUntil
+from tests.support import ROOT
 
 
 class Upper(flame.FlameService):
@@ -251,18 +251,18 @@ next(outputs)
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_the_interpreter_ends_with_an_open_connection(
-    cluster: ScriptedCluster, wait_until: WaitUntil, lost: bool
-) -> None:
-    script = OPEN_END + ("sys.stdin.readline()\n" if lost else "")
+def test_the_interpreter_ends_with_an_open_connection(cluster: ScriptedCluster, lost: bool) -> None:
+    script = OPEN_END + ("print('ready', flush=True)\nsys.stdin.readline()\n" if lost else "")
     process = subprocess.Popen(
         [sys.executable, "-c", script, cluster.endpoint],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
     if lost:
-        wait_until(lambda: any(stored.segments for stored in cluster.manager.sessions.values()))
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
         cluster.stop()
     _, err = process.communicate(b"\n", timeout=60)
     assert (process.returncode, err) == (0, b"")

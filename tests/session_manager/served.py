@@ -51,6 +51,10 @@ def serve(test: Callable[[Served], Awaitable[Result]], store: Store | None = Non
 
     async def main() -> Result:
         used = store or MemoryStore()
-        return await test(Served(used, used.open()))
+        served = Served(used, used.open())
+        try:
+            return await test(served)
+        finally:
+            served.driver.close()
 
     return asyncio.run(main())

@@ -118,6 +118,7 @@ class Attachment:
         self.received = after
         self._acknowledged = after
         self._held: dict[int, tuple[int, int]] = {}
+        """Segments that cannot be acknowledged yet, by sequence: parts not consumed, and bytes."""
 
     # --- handshake ---------------------------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Attachment:
         self.received = segment.sequence
         held = self.dispatch(segment)
         nbytes = len(segment.blob) + TASK_OVERHEAD_BYTES * (2 + len(segment.lengths) // 4)
-        if held and not self.stream.waiting:
+        if self._held or (held and not self.stream.waiting):
             self._held[segment.sequence] = (held, nbytes)
             self.stream.holding[self.number] = self
         else:
@@ -202,11 +203,14 @@ class Attachment:
         entry = self._held.get(part.segment.sequence)
         if entry is None:
             return
-        parts, nbytes = entry
-        if parts > 1:
-            self._held[part.segment.sequence] = (parts - 1, nbytes)
-            return
-        del self._held[part.segment.sequence]
+        self._held[part.segment.sequence] = (entry[0] - 1, entry[1])
+        # Only a prefix can be acknowledged: what is behind a held segment is credited with it.
+        nbytes = 0
+        for sequence, (parts, size) in list(self._held.items()):
+            if parts:
+                break
+            nbytes += size
+            del self._held[sequence]
         if not self._held:
             self.stream.holding.pop(self.number, None)
         self.stream.credit(nbytes)

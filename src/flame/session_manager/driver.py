@@ -31,13 +31,15 @@ from flame.core.control.events import Event, InputsLoaded, RowsPurged, SegmentsR
 from flame.core.control.state import Batch, State
 from flame.model.errors import FlameError
 from flame.model.limits import BLOCK_TASKS
-from flame.model.messages import ManagerMessage, Refused
+from flame.model.messages import Refused
 from flame.session_manager.pump import Pump
 from flame.stores.port import Store
 
 SLOW_COMMIT_S = 0.002
 """Median commit above which commits move to a thread."""
 SPACE_INTERVAL_S = 1.0
+BUSY_SPACE_INTERVAL_S = 0.02
+"""How often free space is measured while something is written: a fast client fills hundreds of MB in a second."""
 PURGE_BYTES = 4 * 1024 * 1024
 _EXIT_STORE_BROKEN = 74
 
@@ -66,8 +68,6 @@ class Driver:
         self.state = state
         self.store = store
         self.links: dict[int, Link] = {}
-        self.executor_links: dict[tuple[str, int], Link] = {}
-        self.node_links: dict[str, Link] = {}
         self._clock = clock
         self._pump = Pump(state)
         self._loop = asyncio.get_running_loop()
@@ -81,18 +81,22 @@ class Driver:
         self.commit_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flame-commit")
         self._effects: dict[type, Callable[[Any], None]] = {
-            SendToClient: self._send_to_client,
-            SendToExecutor: self._send_to_executor,
-            SendToNode: self._send_to_node,
-            DropExecutorLink: self._drop_executor_link,
-            DropNodeLink: self._drop_node_link,
+            SendToClient: self._send_to_peer,
+            SendToExecutor: self._send_to_peer,
+            SendToNode: self._send_to_peer,
+            DropExecutorLink: self._drop,
+            DropNodeLink: self._drop,
             Answer: self._answer,
             TellWatch: self._tell_watch,
             LoadInputs: self._load_inputs,
             ReadSegments: self._read_segments,
             PurgeRows: self._purge_rows,
         }
-        self._measure_space()
+        self._watch_space()
+
+    def close(self) -> None:
+        """End the thread for commits, if it was needed."""
+        self._thread.shutdown()
 
     def offer(self, event: Event) -> None:
         """Give the core an event; it is handled with all that arrives in this pass of the event loop."""
@@ -165,6 +169,8 @@ class Driver:
         self._pump.committed(batch.turn)
         self._do(batch.after)
         self.store.maintain()
+        if batch.writes and self._loop.time() - self._space_measured_s > BUSY_SPACE_INTERVAL_S:
+            self._measure_space()
         self._set_wake(batch.wake_at_ms)
         if len(self._pump):
             self._schedule()
@@ -188,34 +194,25 @@ class Driver:
         self._wake = None
         self.offer(TimeReached())
 
+    def _watch_space(self) -> None:
+        self._measure_space()
+        self._loop.call_later(SPACE_INTERVAL_S, self._watch_space)
+
     def _measure_space(self) -> None:
+        self._space_measured_s = self._loop.time()
         self.offer(SpaceMeasured(self.store.free_bytes()))
-        self._loop.call_later(SPACE_INTERVAL_S, self._measure_space)
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
-    def _send_to_client(self, effect: SendToClient) -> None:
-        self._send(self.links.get(effect.link), effect.message)
-
-    def _send_to_executor(self, effect: SendToExecutor) -> None:
-        self._send(self.executor_links.get((effect.executor, effect.binding)), effect.message)
-
-    def _send_to_node(self, effect: SendToNode) -> None:
-        self._send(self.node_links.get(effect.node), effect.message)
-
-    def _send(self, link: Link | None, message: ManagerMessage) -> None:
+    def _send_to_peer(self, effect: SendToClient | SendToExecutor | SendToNode) -> None:
+        link = self.links.get(effect.link)
         if link is not None:
-            link.send(message)
+            link.send(effect.message)
 
-    def _drop_executor_link(self, effect: DropExecutorLink) -> None:
-        self._drop(self.links.get(effect.link), Refused(effect.error))
-
-    def _drop_node_link(self, effect: DropNodeLink) -> None:
-        self._drop(self.links.get(effect.link), Refused(effect.error))
-
-    def _drop(self, link: Link | None, refused: Refused) -> None:
+    def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
+        link = self.links.get(effect.link)
         if link is not None:
-            link.send(refused)
+            link.send(Refused(effect.error))
             link.close()
 
     def _answer(self, effect: Answer) -> None:

@@ -9,7 +9,7 @@ from flame.carriers.port import Link, LinkHandler
 from flame.core.control.events import ClientLost, ClientSaid, ExecutorLost, ExecutorSaid, NodeLost, NodeSaid
 from flame.model.errors import FlameError, Internal, Rejection
 from flame.model.limits import MAX_CALLS_PER_CONNECTION, MAX_CONNECTIONS
-from flame.model.messages import AttachExecutor, Call, Hello, JoinNode, Message, Refused, Reply, Role, Welcome
+from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
 from flame.protocol.peers import PeerEnd
 from flame.session_manager.driver import Driver
 from flame.session_manager.frontend import Frontend
@@ -67,12 +67,8 @@ class _PeerLink:
             else:
                 self._driver.offer(ClientSaid(self._number, message))  # type: ignore[arg-type]
         elif end.role is Role.EXECUTOR:
-            if isinstance(message, AttachExecutor):
-                self._driver.executor_links[end.executor, end.binding] = self._link
             self._driver.offer(ExecutorSaid(end.executor, end.binding, self._number, message))  # type: ignore[arg-type]
         else:
-            if isinstance(message, JoinNode):
-                self._driver.node_links[end.node] = self._link
             self._driver.offer(NodeSaid(end.node, self._number, message))  # type: ignore[arg-type]
 
     def _greet(self, message: Message) -> None:
@@ -120,12 +116,8 @@ class _PeerLink:
             task.cancel()
         driver.links.pop(number, None)
         if end.executor:
-            if driver.executor_links.get((end.executor, end.binding)) is self._link:
-                del driver.executor_links[end.executor, end.binding]
             driver.offer(ExecutorLost(end.executor, end.binding, number))
         elif end.node:
-            if driver.node_links.get(end.node) is self._link:
-                del driver.node_links[end.node]
             driver.offer(NodeLost(end.node, number))
         elif end.role is Role.CLIENT:
             driver.offer(ClientLost(number))

@@ -129,6 +129,7 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
     finally:
         for listener in listeners:
             await listener.stop()
+        driver.close()
 
 
 def _default_endpoint(data_dir: str) -> str:
