@@ -6,7 +6,11 @@ import sys
 import time
 from collections.abc import Sequence
 
+import pytest
+
 from flame.core.control.events import SessionCreateRequested
+from flame.model.errors import ResourceExhausted
+from flame.model.limits import MAX_WAITING_BYTES
 from flame.model.records import Write
 from flame.model.specs import SessionSpec
 from flame.session_manager import driver as driver_module
@@ -97,6 +101,44 @@ def test_a_failed_commit_ends_the_process_before_anything_is_answered() -> None:
     assert done.returncode == 74
     assert done.stdout == ""
     assert "fsync failed: Input/output error" in done.stderr
+
+
+BROKEN_CORE = """
+from flame.core.control import reducer
+from flame.core.control.events import SessionCreateRequested
+from flame.model.specs import SessionSpec
+from tests.session_manager.served import serve
+
+async def test(served):
+    def fail(state, turn):
+        raise ZeroDivisionError("a defect")
+    reducer.placement.replan = fail
+    request, answer = served.driver.request()
+    spec = SessionSpec(application="flmping", min_instances=1)
+    served.driver.offer(SessionCreateRequested(request=request, name="s", spec=spec))
+    await answer
+    print("answered")
+
+serve(test)
+"""
+
+
+def test_a_defect_in_a_turn_ends_the_process_before_anything_is_answered() -> None:
+    """Else the state would be ahead of the store, and a resend would be acknowledged without being stored."""
+    done = subprocess.run([sys.executable, "-c", BROKEN_CORE], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 74
+    assert done.stdout == ""
+    assert "ZeroDivisionError: a defect" in done.stderr
+
+
+def test_too_much_waiting_is_refused() -> None:
+    async def test(served: Served) -> None:
+        served.driver.check_room()
+        served.driver._pump.waiting_bytes = MAX_WAITING_BYTES + 1
+        with pytest.raises(ResourceExhausted, match="try again"):
+            served.driver.check_room()
+
+    serve(test)
 
 
 def test_a_turn_handles_all_that_arrived_in_one_commit() -> None:

@@ -236,3 +236,24 @@ def test_a_request_that_cannot_be_read_is_an_invalid_argument() -> None:
             await served.frontend.call("/flame.v1.Frontend/Nothing", b"")
 
     serve(test)
+
+
+def test_a_list_leaves_common_data_out() -> None:
+    async def test(served: Served) -> None:
+        await create(served, common_data=b"large")
+        listed: Any = await served.call("ListSession", frontend.ListSessionRequest())
+        assert not listed.sessions[0].spec.HasField("common_data")
+        got: Any = await served.call("GetSession", frontend.GetSessionRequest(session_id="s-1"))
+        assert got.spec.common_data == b"large"
+
+    serve(test)
+
+
+def test_refused_registrations_carry_their_code_and_hint() -> None:
+    async def test(served: Served) -> None:
+        request = frontend.RegisterApplicationRequest(name="flmping", application=types.ApplicationSpec(service="a:B"))
+        done: Any = await served.call("RegisterApplication", request)
+        assert (done.return_code, done.code) == (-1, "ALREADY_EXISTS")
+        assert done.hint
+
+    serve(test)

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from flame.model.limits import KIB
 from flame.model.messages import (
     AttachSession,
     Call,
@@ -16,6 +19,7 @@ from flame.model.messages import (
     Welcome,
 )
 from flame.model.specs import SessionSpec
+from flame.session_manager import links
 from flame.session_manager.links import Reception
 from flame.wire.published import frontend, types
 from tests.session_manager.served import Served, serve
@@ -126,5 +130,46 @@ def test_a_client_may_not_speak_as_a_node_or_executor() -> None:
         peer.received(SubmitChunk(attachment=1, first=1, count=1, lengths=b"\0" * 4, blob=b""))
         await asyncio.sleep(0)
         assert not link.sent
+
+    serve(test)
+
+
+def test_an_answer_that_no_message_holds_is_an_error_of_the_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MAX_MESSAGE_BYTES", 2 * KIB)
+
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        peer = reception(served).connected(link)
+        peer.received(Hello(role=Role.CLIENT))
+        await link.next()
+        spec = SessionSpec(application="flmping", common_data=bytes(2_000))
+        peer.received(AttachSession(attachment=1, session_id="s", key="k", create=spec, submit=True))
+        await link.next()
+        request = frontend.GetSessionRequest(session_id="s").SerializeToString()
+        peer.received(Call(id=1, method="/flame.v1.Frontend/GetSession", payload=request))
+        reply = await link.next()
+        assert isinstance(reply, Reply)
+        assert reply.error is not None
+        assert "more than a message holds" in reply.error.message
+        peer.received(Call(id=2, method="/flame.v1.Frontend/ListSession", payload=b""))
+        reply = await link.next()
+        assert isinstance(reply, Reply)
+        assert types.SessionList.FromString(reply.payload).sessions[0].metadata.id == "s"
+
+    serve(test)
+
+
+def test_who_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "HELLO_TIMEOUT_S", 0.01)
+
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        reception(served).connected(link)
+        async with asyncio.timeout(10):
+            while not link.closed:
+                await asyncio.sleep(0.01)
+        refused = await link.next()
+        assert isinstance(refused, Refused)
+        assert "no Hello" in refused.error.message
 
     serve(test)

@@ -48,7 +48,13 @@ MAX_READ_SEGMENTS: Final = 1024
 """Result segments the store returns at a time."""
 MAX_LINK_BUFFER_BYTES: Final = 64 * MIB
 """Bytes buffered for a peer that does not read; beyond them the connection is closed."""
-MAX_CONNECTIONS: Final = 10_000
+MAX_WAITING_BYTES: Final = 512 * MIB
+"""Payloads that may wait in the session manager for their turn; above, clients that bring more are sent away to try
+again. Executors are bounded by what they may hold unacknowledged."""
+MAX_CONNECTIONS: Final = 50_000
+"""Peers of one session manager, as far as its limit of open files allows."""
+HELLO_TIMEOUT_S: Final = 10
+"""A peer that has not said Hello by then is sent away."""
 MAX_ATTACHMENTS_PER_CONNECTION: Final = 1_024
 MAX_CALLS_PER_CONNECTION: Final = 256
 

@@ -69,6 +69,15 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     resources: Resources | None = None
 
 
+def check_working_directory(name: str, spec: ApplicationSpec) -> None:
+    """Raise `InvalidArgument` where the working directory of application `name` is relative."""
+    if spec.working_directory and not spec.working_directory.startswith("/"):
+        raise InvalidArgument(
+            f"application {name!r}: working_directory {spec.working_directory!r} is relative",
+            hint="give an absolute path",
+        )
+
+
 def check_name(kind: str, name: str, limit: int) -> str:
     """Return `name` if it is a valid one.
 

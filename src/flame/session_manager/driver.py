@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,8 +30,8 @@ from flame.core.control.effects import (
 )
 from flame.core.control.events import Event, InputsLoaded, RowsPurged, SegmentsRead, SpaceMeasured, TimeReached
 from flame.core.control.state import Batch, State
-from flame.model.errors import FlameError
-from flame.model.limits import BLOCK_TASKS
+from flame.model.errors import FlameError, ResourceExhausted
+from flame.model.limits import BLOCK_TASKS, MAX_WAITING_BYTES
 from flame.model.messages import Refused
 from flame.session_manager.pump import Pump
 from flame.stores.port import Store
@@ -103,6 +104,18 @@ class Driver:
         self._pump.offer(event)
         self._schedule()
 
+    def check_room(self) -> None:
+        """Raise unless there is room for another event.
+
+        Raises:
+            ResourceExhausted: so much waits for a slow disk that more would only fill the memory.
+        """
+        if self._pump.waiting_bytes > MAX_WAITING_BYTES:
+            raise ResourceExhausted(
+                f"{self._pump.waiting_bytes} bytes wait to be stored, more than {MAX_WAITING_BYTES}",
+                hint="the disk of the session manager is slow or its clients many: try again",
+            )
+
     def request(self) -> tuple[int, asyncio.Future[Answer]]:
         """A request number, and the future of its answer."""
         self._requests += 1
@@ -131,7 +144,14 @@ class Driver:
     def _schedule(self) -> None:
         if not self._scheduled and self._stored is None:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._guarded, self._turn)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Do a part of a turn. After a failure the state is ahead of the store: to go on would be to lie."""
+        try:
+            step()
+        except BaseException:
+            end_process(f"a defect of Flame ended a turn half-way:\n{traceback.format_exc()}")
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -142,7 +162,7 @@ class Driver:
         elif self.commit_s > SLOW_COMMIT_S:
             self._stored = asyncio.Event()
             done = self._loop.run_in_executor(self._thread, self._commit, batch)
-            done.add_done_callback(lambda done: self._committed(done, batch))
+            done.add_done_callback(lambda _: self._guarded(lambda: self._committed(batch)))
         else:
             self._commit(batch)
             self._finish(batch)
@@ -158,8 +178,7 @@ class Driver:
         # A running median: it moves by a step towards each sample, however far away that is.
         self.commit_s += (taken > self.commit_s or -1) * max(self.commit_s, 0.0001) * 0.05
 
-    def _committed(self, done: "asyncio.Future[None]", batch: Batch) -> None:
-        done.result()
+    def _committed(self, batch: Batch) -> None:
         stored, self._stored = self._stored, None
         if stored is not None:
             stored.set()  # first, so that queries wake up before the next turn leaves something unstored again
@@ -195,7 +214,8 @@ class Driver:
         self.offer(TimeReached())
 
     def _watch_space(self) -> None:
-        self._measure_space()
+        if self._stored is None:  # else the store is busy in its thread, and is measured when that has finished
+            self._guarded(self._measure_space)
         self._loop.call_later(SPACE_INTERVAL_S, self._watch_space)
 
     def _measure_space(self) -> None:

@@ -25,8 +25,8 @@ from flame.core.control.events import (
     TaskWatchRequested,
 )
 from flame.core.control.state import State
-from flame.model.errors import FlameError, InvalidArgument, NotFound
-from flame.model.specs import check_session_id
+from flame.model.errors import InvalidArgument, NotFound
+from flame.model.specs import check_session_id, check_working_directory
 from flame.session_manager.driver import Driver
 from flame.session_manager.tasks import TaskReader
 from flame.wire.convert import (
@@ -104,11 +104,7 @@ class Frontend:
         if not request.HasField("application"):
             raise InvalidArgument(f"application {request.name!r}: the request has no spec")
         spec = application_spec_from_proto(request.application, default_delay_release_ms=self._delay_release_ms)
-        if spec.working_directory and not spec.working_directory.startswith("/"):
-            raise InvalidArgument(
-                f"application {request.name!r}: working_directory {spec.working_directory!r} is relative",
-                hint="give an absolute path",
-            )
+        check_working_directory(request.name, spec)
         number, answer = self._driver.request()
         self._driver.offer(ApplicationPutRequested(request=number, name=request.name, spec=spec, update=update))
         return _result(await answer)
@@ -180,7 +176,7 @@ class Frontend:
 
     async def _list_session(self, request: frontend.ListSessionRequest) -> Message:
         state = await self._driver.settled()
-        return types.SessionList(sessions=[_session(session) for session in state.sessions.values()])
+        return types.SessionList(sessions=[_listed(session) for session in state.sessions.values()])
 
     async def _answered_session(self, answer: "asyncio.Future[Answer]") -> Message:
         number = _check(await answer).session
@@ -193,6 +189,7 @@ class Frontend:
 
     async def _create_task(self, request: frontend.CreateTaskRequest) -> Message:
         spec = request.task
+        self._driver.check_room()
         number, answer = self._driver.request()
         self._driver.offer(TaskCreateRequested(request=number, session=spec.session_id, input=spec.input))
         made = _check(await answer)
@@ -221,11 +218,15 @@ class Frontend:
             self._driver.offer(TaskWatchEnded(watch))
 
     async def _list_task(self, request: frontend.ListTaskRequest) -> AsyncIterator[Message]:
-        number = (await self._driver.settled()).session_named(request.session_id).number
-        session = self._driver.state.sessions[number]
+        session = (await self._driver.settled()).session_named(request.session_id)
         for part in list(queries.submitted(session)):
-            for task in range(part.first, part.end):
-                yield self._task(await self._driver.settled(), number, task)
+            first = part.first
+            while first < part.end:
+                await self._driver.settled()
+                run = self._tasks.read_run(session, first, part.end)
+                first += len(run)
+                for message in run:
+                    yield message
 
     def _task(self, state: State, number: int, task: int) -> Message:
         session = state.sessions.get(number)
@@ -255,8 +256,8 @@ def _result(answer: Answer) -> Message:
     """Applications are answered with a `Result`, as published: refusals are -1 with a message."""
     if answer.error is None:
         return types.Result(return_code=0)
-    error: FlameError = answer.error.to_error()
-    return types.Result(return_code=-1, message=str(error))
+    error = answer.error
+    return types.Result(return_code=-1, message=str(error.to_error()), code=error.code, hint=error.hint)
 
 
 def _session(session: Session) -> types.Session:
@@ -273,6 +274,13 @@ def _session(session: Session) -> types.Session:
         cancelled=counts.cancelled,
         events=events,
     )
+
+
+def _listed(session: Session) -> types.Session:
+    """A session in a list: without its common data, of which a few would be more than a message holds."""
+    shown = _session(session)
+    shown.spec.ClearField("common_data")
+    return shown
 
 
 def _executor(executor: Executor) -> types.Executor:

@@ -7,8 +7,8 @@ from itertools import count
 
 from flame.carriers.port import Link, LinkHandler
 from flame.core.control.events import ClientLost, ClientSaid, ExecutorLost, ExecutorSaid, NodeLost, NodeSaid
-from flame.model.errors import FlameError, Internal, Rejection
-from flame.model.limits import MAX_CALLS_PER_CONNECTION, MAX_CONNECTIONS
+from flame.model.errors import FlameError, Internal, Rejection, TooLarge
+from flame.model.limits import HELLO_TIMEOUT_S, KIB, MAX_CALLS_PER_CONNECTION, MAX_CONNECTIONS, MAX_MESSAGE_BYTES
 from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
 from flame.protocol.peers import PeerEnd
 from flame.session_manager.driver import Driver
@@ -40,7 +40,7 @@ class Reception:
 class _PeerLink:
     """One link of a peer."""
 
-    __slots__ = ("_calls", "_driver", "_end", "_frontend", "_link", "_number", "_refused")
+    __slots__ = ("_calls", "_driver", "_end", "_frontend", "_link", "_number", "_refused", "_silence")
 
     def __init__(self, number: int, link: Link, driver: Driver, frontend: Frontend, end: PeerEnd) -> None:
         self._number = number
@@ -50,6 +50,7 @@ class _PeerLink:
         self._end = end
         self._calls: set[asyncio.Task[None]] = set()
         self._refused = False
+        self._silence = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._no_hello)
 
     def received(self, message: Message) -> None:
         end = self._end
@@ -65,23 +66,36 @@ class _PeerLink:
             if isinstance(message, Call):
                 self._call(message)
             else:
-                self._driver.offer(ClientSaid(self._number, message))  # type: ignore[arg-type]
+                self._say(message)
         elif end.role is Role.EXECUTOR:
             self._driver.offer(ExecutorSaid(end.executor, end.binding, self._number, message))  # type: ignore[arg-type]
         else:
             self._driver.offer(NodeSaid(end.node, self._number, message))  # type: ignore[arg-type]
+
+    def _say(self, message: Message) -> None:
+        try:
+            self._driver.check_room()
+        except FlameError as error:
+            self._refuse(Refused(Rejection.of(error)))
+            return
+        self._driver.offer(ClientSaid(self._number, message))  # type: ignore[arg-type]
 
     def _greet(self, message: Message) -> None:
         if len(self._driver.links) >= MAX_CONNECTIONS:
             error = Rejection("RESOURCE_EXHAUSTED", f"{MAX_CONNECTIONS} peers are connected already")
             self._refuse(Refused(error))
             return
+        self._silence.cancel()
         answer = self._end.greet(message)
         if isinstance(answer, Refused):
             self._refuse(answer)
             return
         self._driver.links[self._number] = self._link
         self._link.send(answer)
+
+    def _no_hello(self) -> None:
+        error = Rejection("FAILED_PRECONDITION", f"no Hello within {HELLO_TIMEOUT_S} s")
+        self._refuse(Refused(error))
 
     def _refuse(self, refused: Refused) -> None:
         _log.warning("peer %s refused: %s", self._link.peer, refused.error.message)
@@ -106,10 +120,14 @@ class _PeerLink:
         except Exception:
             _log.exception("%s failed", call.method)
             reply = Reply(id=call.id, error=Rejection.of(Internal(f"{call.method} failed; the log says why")))
+        if len(reply.payload) > MAX_MESSAGE_BYTES - KIB:
+            large = TooLarge(f"the answer of {call.method} has {len(reply.payload)} bytes, more than a message holds")
+            reply = Reply(id=call.id, error=Rejection.of(large))
         self._link.send(reply)
 
     def closed(self, reason: str) -> None:
         end, driver, number = self._end, self._driver, self._number
+        self._silence.cancel()
         if reason:
             _log.warning("peer %s: %s", self._link.peer, reason)
         for task in self._calls:

@@ -2,9 +2,10 @@
 
 from collections import deque
 
-from flame.core.control.events import Event
+from flame.core.control.events import ClientSaid, Event, ExecutorSaid, TaskCreateRequested
 from flame.core.control.reducer import committed, settle, step
 from flame.core.control.state import Batch, State, Turn
+from flame.model.messages import ReportOutcomes, SubmitChunk
 
 TURN_BYTES = 8 * 1024 * 1024
 TURN_EVENTS = 1_024
@@ -20,6 +21,8 @@ class Pump:
     def __init__(self, state: State) -> None:
         self.state = state
         self._events: deque[Event] = deque()
+        self.waiting_bytes = 0
+        """Payload of the events that wait."""
 
     def __len__(self) -> int:
         return len(self._events)
@@ -27,12 +30,14 @@ class Pump:
     def offer(self, event: Event) -> None:
         """Add an event."""
         self._events.append(event)
+        self.waiting_bytes += _payload_bytes(event)
 
     def turn(self, now_ms: int) -> Batch:
         """Make a turn of the events that wait (there may be none: deadlines are looked at in every turn)."""
         state, turn, events = self.state, Turn(now_ms), self._events
         for _ in range(min(len(events), TURN_EVENTS)):
             event = events.popleft()
+            self.waiting_bytes -= _payload_bytes(event)
             step(state, turn, event)
             if turn.nbytes >= TURN_BYTES:
                 break
@@ -41,3 +46,11 @@ class Pump:
     def committed(self, turn: int) -> None:
         """The writes of a batch are stored: its `after` effects may be carried out."""
         committed(self.state, turn)
+
+
+def _payload_bytes(event: Event) -> int:
+    if isinstance(event, ClientSaid):
+        return len(event.message.blob) if isinstance(event.message, SubmitChunk) else 0
+    if isinstance(event, ExecutorSaid) and isinstance(event.message, ReportOutcomes):
+        return sum(len(outcome.blob) for outcome in event.message.outcomes)
+    return len(event.input) if isinstance(event, TaskCreateRequested) else 0

@@ -342,12 +342,16 @@ class NodeList(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("return_code", "message")
+    __slots__ = ("return_code", "message", "code", "hint")
     RETURN_CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
     return_code: int
     message: str
-    def __init__(self, return_code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    code: str
+    hint: str
+    def __init__(self, return_code: _Optional[int] = ..., message: _Optional[str] = ..., code: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class TaskResult(_message.Message):
     __slots__ = ("return_code", "output", "message")
