@@ -20,12 +20,13 @@ amounts = st.builds(
     ("text", "expected"),
     [
         ("cpu=1,mem=1g,gpu=0", Resources(cpu=1, memory_bytes=GIB)),
-        ("mem=512m", Resources(memory_bytes=512 * MIB)),
+        ("mem=512m", Resources(cpu=1, memory_bytes=512 * MIB)),
         (" CPU = 2 , memory = 1GiB ", Resources(cpu=2, memory_bytes=GIB)),
-        ("mem=1024", Resources(memory_bytes=1024)),
-        ("mem=1gb,", Resources(memory_bytes=GIB)),
-        ("gpu=2", Resources(gpu=2)),
-        ("", Resources()),
+        ("mem=1024", Resources(cpu=1, memory_bytes=1024)),
+        ("mem=1gb,", Resources(cpu=1, memory_bytes=GIB)),
+        ("gpu=2", Resources(cpu=1, gpu=2)),
+        ("", Resources(cpu=1)),
+        ("cpu=0,mem=1g", Resources(memory_bytes=GIB)),
     ],
 )
 def test_resources_are_read(text: str, expected: Resources) -> None:

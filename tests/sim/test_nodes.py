@@ -40,3 +40,18 @@ def test_a_node_that_is_killed_takes_its_executors_with_it() -> None:
     assert all(process.dead for process in processes)
     assert node.dead
     assert not node.executors
+
+
+def test_a_node_that_is_stopped_ends_its_executors_and_no_task_is_charged_with_a_death() -> None:
+    world = World(2)
+    while not any(process.table.current for node in world.nodes for process in node.executors.values()):
+        world.time.step()
+    node = next(node for node in world.nodes if any(process.table.current for process in node.executors.values()))
+    node.stop()
+    while not node.dead:
+        world.time.step()
+    assert not node.executors
+    state = world.session_manager.state
+    assert state is not None
+    assert not any(session.deaths for session in state.sessions.values())
+    assert world.session_manager.counts["AcknowledgeExit"], "it could still say how they ended"

@@ -24,7 +24,7 @@ def test_over_a_few_seeds_everything_happens() -> None:
         world.run()
         counts += world.counts + world.session_manager.counts
     for what in (
-        *("runs", "runs again", "starts", "deaths", "restarts", "LoadInputs", "ReadSegments", "RetractTasks"),
+        *("runs", "runs again", "starts", "deaths", "restarts", "stops", "LoadInputs", "ReadSegments", "RetractTasks"),
         *("LeaveSession", "EndExecutor", "TasksCancelled", "SessionChanged", "PurgeRows", "AttachmentEnded"),
         *("killed before commit", "killed after commit", "killed between effects"),
     ):

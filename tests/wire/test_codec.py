@@ -142,6 +142,31 @@ def test_a_cancelled_segment_may_be_longer_than_a_chunk() -> None:
     assert codec.decode_manager(codec.encode(segment)) == segment
 
 
+@pytest.mark.parametrize("count", [1, 2, MAX_CHUNK_TASKS + 1])
+def test_a_blob_without_lengths_is_shared_by_the_tasks_of_a_segment(count: int) -> None:
+    segment = Segment(attachment=1, sequence=1, first=1, count=count, state=TaskState.FAILED, blob=b"reason")
+    assert codec.decode_manager(codec.encode(segment)) == segment
+
+
+def test_a_blob_with_lengths_in_a_segment_has_one_for_each_task() -> None:
+    segment = Segment(attachment=1, sequence=1, first=1, count=2, state=TaskState.FAILED, lengths=bytes(4), blob=b"r")
+    with pytest.raises(InvalidArgument, match="lengths of 2 tasks have 4 bytes"):
+        codec.decode_manager(codec.encode(segment))
+
+
+@pytest.mark.parametrize("state", [TaskState.SUCCEED, TaskState.FAILED, TaskState.CANCELLED])
+def test_a_blob_without_lengths_is_refused_in_an_outcome(state: TaskState) -> None:
+    outcome = msgspec.structs.replace(OUTCOME, state=state, blob=b"reason")
+    with pytest.raises(InvalidArgument, match="Outcome: the lengths of 2 tasks have 0 bytes"):
+        codec.decode_peer(codec.encode(ReportOutcomes(report=1, outcomes=(outcome,))))
+
+
+def test_a_blob_without_lengths_is_refused_in_an_assignment() -> None:
+    message = AssignTasks(attempt=1, first=1, count=1, lengths=b"", blob=b"x")
+    with pytest.raises(InvalidArgument, match="AssignTasks: the lengths of 1 tasks have 0 bytes"):
+        codec.decode_manager(codec.encode(message))
+
+
 def test_a_number_that_does_not_fit_cannot_be_sent() -> None:
     with pytest.raises(InvalidArgument, match="PingNode cannot be sent"):
         codec.encode(PingNode(1 << 63))

@@ -41,7 +41,7 @@ FIELDS = {
     "NodeStatus": "1 state, 2 capacity, 3 allocatable, 4 info, 5 addresses*, 6 last_heartbeat_time",
     "Node": "1 metadata, 2 spec, 3 status",
     "NodeList": "1 nodes*",
-    "Result": "1 return_code, 2 message?",
+    "Result": "1 return_code, 2 message?, 1000 code, 1001 hint",
     "TaskResult": "1 return_code, 2 output?, 3 message?",
     "EmptyRequest": "",
     "Event": "1 code, 2 message?, 3 creation_time",

@@ -5,7 +5,7 @@ Nothing here handles one task at a time where it can be avoided: packing and unp
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Final
 
@@ -75,17 +75,6 @@ def slice_columns(lengths: bytes, blob: bytes, start: int, count: int) -> tuple[
     low = blob_bytes(lengths[: 4 * start])
     part = lengths[4 * start : 4 * (start + count)]
     return part, blob[low : low + blob_bytes(part)]
-
-
-def merge_columns(columns: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    """The columns of several runs, one after the other.
-
-    Example:
-        >>> merge_columns([pack([b"a"]), pack([b"b"])]) == pack([b"a", b"b"])
-        True
-    """
-    pairs = list(columns)
-    return b"".join(pair[0] for pair in pairs), b"".join(pair[1] for pair in pairs)
 
 
 def check_columns(count: int, lengths: bytes, blob: bytes) -> None:

@@ -40,6 +40,9 @@ MAP_WINDOW_BYTES: Final = 64 * MIB
 """Output bytes a `Session.map` holds or has to expect before it submits more."""
 TASK_OVERHEAD_BYTES: Final = 32
 """What one task adds to the byte accounting beside its payload."""
+PURGE_PAUSE_MS: Final = 50
+"""Between two times that rows of deleted sessions are removed: other work comes first, and a full disk is not tried
+without end."""
 RESIDENT_INPUT_BYTES: Final = 48 * MIB
 """Inputs of queued tasks the session manager keeps in memory; the rest is read back from the store."""
 LOAD_BYTES: Final = 2 * MIB
@@ -71,6 +74,11 @@ MAX_TASK_DEATHS: Final = 3
 MAX_START_FAILURES: Final = 5
 """Failures in a row to start or to enter a session, after which the session's tasks fail."""
 LEASE_MS: Final = 30_000
+LEASE_MARGIN_MS: Final = 1_000
+"""How long after the end of a node's lease the session manager counts on its executors to be dead: the node looks at
+its lease every so often, and then has to kill them."""
+FORGET_NODE_MS: Final = 600_000
+"""How long a node is still shown as not ready after its lease is over."""
 RECONNECT_GRACE_MS: Final = 2_000
 """How long a restarted session manager waits for a node whose link is not back."""
 START_TIMEOUT_MS: Final = 30_000
@@ -86,6 +94,10 @@ ROTATION_MS: Final = 250
 DELAY_RELEASE_MS: Final = 60_000
 MAX_LOG_BYTES: Final = 16 * MIB
 """Output kept per executor: the file and its predecessor together."""
+MAX_LOG_FILES: Final = 1_000
+"""Log files a node keeps; the oldest of executors that have ended are removed first."""
+MAX_LOG_FILES_BYTES: Final = 1 * GIB
+"""Their bytes together. Logs of live executors come on top."""
 
 # --- text ------------------------------------------------------------------------------------------------------------
 MAX_ERROR_CHARS: Final = 16 * KIB

@@ -381,6 +381,8 @@ class ExecutorExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         entered: session enter had succeeded.
         left: it ended as asked, after session leave.
         failure: `FailureRecord` JSON of a start or session enter that failed, or empty.
+        killed: its node ended it, for no fault of the process (an orderly stop, the end of the lease, `EndExecutor`):
+            it counts neither as a death of a task nor as a failed start.
     """
 
     executor: str
@@ -392,6 +394,7 @@ class ExecutorExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     entered: bool = False
     left: bool = False
     failure: bytes = b""
+    killed: bool = False
 
 
 class JoinNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -9,9 +9,6 @@ import msgspec
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import ApplicationState, SessionState, TaskState
 
-NONE_LENGTH = 0xFFFFFFFF
-"""In a `lengths` column of outcomes: the task returned None."""
-
 
 class ApplicationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A registered application."""

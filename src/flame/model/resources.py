@@ -30,7 +30,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> "Resources":
-        """Read `cpu=1,mem=1g,gpu=0` (any order, absent parts are 0).
+        """Read `cpu=1,mem=1g,gpu=0` in any order. Absent memory and GPUs are 0; an absent cpu is 1, as none is refused.
 
         Raises:
             InvalidArgument: an unknown name, a repeated one, or a value that is no number.
@@ -48,7 +48,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
             values[name] = int(match[1]) * _UNITS[match[2].lower()]
         if any(value > 1 << 62 for value in values.values()):
             raise InvalidArgument(f"resources {text!r}: a value is too large", hint="the largest is 2^62")
-        return cls(**values)
+        return cls(**({"cpu": 1} | values))
 
     def fits(self, room: "Resources") -> bool:
         """Whether this amount fits into `room`."""

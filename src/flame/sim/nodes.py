@@ -262,14 +262,14 @@ class SimExecutor:
         self.exit(exit_code=0)
         return True
 
-    def exit(self, *, exit_code: int | None = None, signal: int = 0) -> None:
-        """The process ends; its node notices a little later."""
+    def exit(self, *, exit_code: int | None = None, signal: int = 0, by_node: bool = False) -> None:
+        """The process ends; its node notices a little later. What the node did itself is no death of the task."""
         if self.dead:
             return
         self.dead = True
         self.ended_well = exit_code == 0
         current = self.table.current
-        if signal and current:
+        if signal and current and not by_node:
             self._cluster.task_died(self, current)
         if self._link:
             self._link.end_by_peer()
@@ -313,6 +313,13 @@ class SimNode:
         for process in list(self.executors.values()):
             process.exit(signal=SIGKILL)
         self.executors.clear()
+
+    def stop(self) -> None:
+        """End it in order: its executors first, so that it can still say that it was itself who ended them."""
+        self.half.stop()
+        for process in list(self.executors.values()):
+            process.exit(signal=SIGKILL, by_node=True)
+        self._later(100 * NS_PER_MS, self.kill)
 
     def isolate(self, until_ns: int) -> None:
         """Its own link does not come back before `until_ns`."""
@@ -386,7 +393,7 @@ class SimNode:
     def _kill(self, key: tuple[str, int]) -> None:
         process = self.executors.get(key)
         if process:
-            process.exit(signal=SIGKILL)
+            process.exit(signal=SIGKILL, by_node=True)
 
     def noticed_exit(self, process: SimExecutor, exit_code: int | None, signal: int) -> None:
         """A process has ended."""

@@ -295,7 +295,7 @@ class SimSessionManager:
         self.offer(SegmentsRead(effect.link, effect.attachment, segments, effect.through))
 
     def _purge_rows(self, effect: PurgeRows) -> None:
-        self.offer(RowsPurged(self.store.purge(1_000)))
+        self.offer(RowsPurged(self.store.purge(200_000)))
 
     def _welcome(self, hello: Hello) -> Welcome:
         assert self.state is not None

@@ -164,7 +164,8 @@ class World:
         random = self.random
         do = random.choice(
             (self._kill_session_manager,) * 4
-            + (self._kill_executor, self._kill_executor, self._kill_node, self._isolate_node, self._cut, self._cut)
+            + (self._kill_executor, self._kill_executor, self._kill_node, self._stop_node)
+            + (self._isolate_node, self._cut, self._cut)
         )
         do()
 
@@ -198,7 +199,18 @@ class World:
         if not node.dead:
             self.note(f"fault: kill node {node.name}")
             node.kill()
-            self.time.after(self.random.choice((10, 1_000, 5_000)) * NS_PER_MS, node.start)
+            self._restart(node, self.random.choice((10, 1_000, 5_000)))
+
+    def _stop_node(self) -> None:
+        node = self.random.choice(self.nodes)
+        if not node.dead:
+            self.note(f"fault: stop node {node.name}")
+            self.counts["stops"] += 1
+            node.stop()
+            self._restart(node, self.random.choice((150, 1_000, 5_000)))
+
+    def _restart(self, node: SimNode, delay_ms: int) -> None:
+        self.time.after(delay_ms * NS_PER_MS, lambda: node.start() if node.dead else None)
 
     def _isolate_node(self) -> None:
         node = self.random.choice(self.nodes)
@@ -262,6 +274,7 @@ class World:
         assert not state.executors, f"executors are left: {list(state.executors)}"
         assert not state.live, f"sessions are left: {list(state.live)}"
         assert state.resident_bytes == 0
+        assert not self.session_manager.store.purge(0), "rows of deleted sessions are left"
         assert not any(node.executors for node in self.nodes), "processes are left"
 
     def _check_cancelled(self, session: SimSession, number: int) -> None:

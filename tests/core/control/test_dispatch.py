@@ -1,6 +1,11 @@
 """Dispatch: how much an executor is given, and when."""
 
+import pytest
+
+from flame.core.control import dispatch
 from flame.core.control.effects import SendToExecutor
+from flame.core.control.entities import Binding, Session
+from flame.core.control.state import State, Turn
 from flame.model.limits import CREDIT_BYTES, CREDIT_MS, MAX_CHUNK_TASKS
 from flame.model.messages import AssignTasks, RetractTasks
 from tests.core.harness import Core, assigned_ranges, one_session
@@ -106,3 +111,37 @@ def test_payloads_read_back_for_tasks_that_are_gone_meanwhile_do_no_harm() -> No
     core.attach("a")
     core.close("app-000001")
     assert core.state.resident_bytes == 0
+
+
+def test_a_report_touches_only_the_executor_that_made_it_while_tasks_are_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = one_session(cpu=20, tasks=1_000)
+    core.start_all()
+    looked_at: list[str] = []
+    top_up = dispatch._top_up
+
+    def noticed(state: State, turn: Turn, session: Session, binding: Binding) -> None:
+        looked_at.append(binding.executor.id)
+        top_up(state, turn, session, binding)
+
+    monkeypatch.setattr(dispatch, "_top_up", noticed)
+    core.report("1-7")
+    assert looked_at == ["1-7"]
+    assert core.assigned()["1-7"]
+    looked_at.clear()
+    core.submit("a", 1_001, 1)
+    assert len(looked_at) == 20, "there is more for everybody"
+
+
+def test_an_executor_that_waits_for_payloads_from_the_store_counts_as_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core(resident_input_bytes=10)
+    core.join(cpu=1)
+    core.attach("a")
+    core.submit("a", 1, 2)
+    core.submit("a", 3, 2, nbytes=100)
+    monkeypatch.setattr(core, "_answer", lambda effect: None)
+    core.start("1-1")
+    core.report("1-1")
+    assert core.session("app-000001").queue.tasks == 2
+    assert core.binding("1-1").idle_since_ms == core.now_ms

@@ -22,6 +22,7 @@ from flame.model.messages import (
     RetractTasks,
     Segment,
     SessionLeft,
+    TasksCancelled,
 )
 from flame.model.states import ExecutorState, TaskState
 from tests.core.harness import Core, assigned_ranges, one_session, outcome
@@ -171,3 +172,25 @@ def test_a_starting_executor_that_nobody_needs_is_ended_also_if_its_node_was_sil
     core.join(cpu=1, executors=(core.listed("1-1", entered=False),))
     core.advance(LEAVE_TIMEOUT_MS)
     assert [end.executor for end in core.sent(EndExecutor)] == ["1-1"]
+
+
+def test_what_its_node_killed_counts_neither_as_a_death_nor_as_a_failed_start() -> None:
+    core = running()
+    core.exit("1-1", signal=9, current=1, killed=True)
+    session = core.session("app-000001")
+    assert not session.deaths
+    (executor,) = core.assigned()
+    core.exit(executor, signal=9, killed=True, entered=False)
+    assert session.start_failures == 0
+    assert session.unfinished == 10
+    assert len(core.assigned()) == 1, "another one starts at once"
+
+
+def test_an_attach_that_overtakes_the_loss_of_the_former_link_answers_the_cancels_that_wait_for_it() -> None:
+    core = running()
+    core.client("a", CancelTasks(attachment=1, request=7, first=1, count=10))
+    assert core.sent(RetractTasks)
+    assert not core.sent(TasksCancelled)
+    held = core.held("1-1")
+    core.start("1-1", held=held[:1], entered=True)
+    assert [answer.request for answer in core.sent(TasksCancelled)] == [7]

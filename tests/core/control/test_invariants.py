@@ -31,13 +31,18 @@ def _wrong_state(core: Core) -> None:
     core.state.executors["1-1"].state = ExecutorState.IDLE
 
 
+def _miscount_places(core: Core) -> None:
+    core.state.places += 1
+
+
 def _overbook(core: Core) -> None:
     node = core.state.nodes["n1"]
     node.capacity = node.capacity.minus(node.capacity)
 
 
 @pytest.mark.parametrize(
-    "damage", [_lose_a_task, _queue_a_task_twice, _miscount_bytes, _hold_less, _wrong_state, _overbook]
+    "damage",
+    [_lose_a_task, _queue_a_task_twice, _miscount_bytes, _miscount_places, _hold_less, _wrong_state, _overbook],
 )
 def test_damage_is_seen(damage: Callable[[Core], None]) -> None:
     core = one_session(cpu=1, tasks=10)
@@ -59,6 +64,7 @@ def _forget_a_session(core: Core) -> None:
 def _leave_an_executor_unplaced(core: Core) -> None:
     core.state.nodes["n1"].max_executors = 0
     core.state.nodes["n1"].capacity = core.state.nodes["n1"].capacity.plus(core.state.nodes["n1"].capacity)
+    core.state.count_places()
 
 
 def _leave_an_executor_without_work(core: Core) -> None:

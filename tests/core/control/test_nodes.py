@@ -2,9 +2,10 @@
 
 from flame.core.control.effects import DropNodeLink
 from flame.core.control.events import NodeSaid
-from flame.model.limits import LEASE_MS
+from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS, LEASE_MS
 from flame.model.messages import AcknowledgeExit, AssignTasks, EndExecutor, ExecutorExited, JoinNode, PingNode, PongNode
 from flame.model.resources import Resources
+from flame.model.states import NodeState
 from tests.core.harness import Core, one_session
 
 
@@ -17,6 +18,8 @@ def test_a_ping_renews_the_lease_and_comes_back_as_it_was() -> None:
     assert {message.sent_ns for message in core.sent(PongNode)} == {123}
     assert core.assigned() == {"1-1": 2}
     core.advance(LEASE_MS)
+    assert core.state.executors, "the node may be killing them just now"
+    core.advance(LEASE_MARGIN_MS)
     assert not core.state.executors, "silence for a whole lease: they are dead"
     assert [effect.node for effect in core.effects if isinstance(effect, DropNodeLink)] == ["n1"]
 
@@ -75,3 +78,30 @@ def test_a_message_on_an_old_link_of_a_node_is_not_heard() -> None:
     core.turn(NodeSaid("n1", 99, PingNode(5)))
     core.turn(NodeSaid("unknown", 99, PingNode(5)))
     assert not core.sent(PongNode)
+
+
+def test_after_a_restart_a_silent_node_has_its_whole_lease_and_the_margin() -> None:
+    core = one_session(cpu=1, tasks=5)
+    core.start("1-1")
+    core.restart()
+    core.advance(LEASE_MS)
+    assert core.state.executors
+    core.advance(LEASE_MARGIN_MS)
+    assert not core.state.executors
+
+
+def test_a_node_that_stays_away_is_shown_for_a_while_and_then_forgotten() -> None:
+    core = one_session(cpu=1, tasks=5)
+    core.join("n2", cpu=1)
+    core.lose_node("n1")
+    core.lose_node("n2")
+    core.advance(LEASE_MS + LEASE_MARGIN_MS + FORGET_NODE_MS // 2)
+    assert [node.state for node in core.state.nodes.values()] == [NodeState.NOT_READY] * 2
+    core.join("n2", cpu=1, instance="two")
+    core.advance(LEASE_MS // 2)
+    for _ in range(2 * FORGET_NODE_MS // LEASE_MS):
+        core.node("n2", PingNode(1))
+        core.advance(LEASE_MS // 2)
+    assert [(node.name, node.state) for node in core.state.nodes.values()] == [("n2", NodeState.READY)]
+    core.join("n1", cpu=1)
+    assert core.state.nodes["n1"].state is NodeState.READY

@@ -4,6 +4,7 @@ import pytest
 
 from flame.core.control.effects import ReadSegments, TellWatch
 from flame.core.control.events import TaskWatchEnded, TaskWatchRequested
+from flame.model.limits import BLOCK_TASKS
 from flame.model.messages import AcknowledgeSegments, CancelTasks, Segment
 from flame.model.states import TaskState
 from tests.core.harness import Core, one_session
@@ -67,6 +68,9 @@ def test_a_client_that_comes_back_gets_what_it_has_not_seen() -> None:
 def test_results_of_other_submitters_do_not_keep_a_client_behind() -> None:
     core = one_session(cpu=1, tasks=3)
     core.start("1-1")
+    core.attach("b", "app-000001", create=None)
+    core.submit("b", BLOCK_TASKS + 1, 1)
+    core.lose_client("b")
     finish(core, 3)
     core.take()
     core.attach("b", "app-000001", create=None)

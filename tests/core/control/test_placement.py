@@ -18,6 +18,10 @@ def test_a_session_wants_an_executor_per_unfinished_task_within_all_limits() -> 
     assert wants(core.state, session) == 2
     core.submit("a", 3, 50)
     assert wants(core.state, session) == 3
+    core.lose_node("n1")
+    assert wants(core.state, session) == 0, "there is nowhere to run"
+    core.join(cpu=1)
+    assert wants(core.state, session) == 1, "it came back smaller"
     core.close("app-000001")
     assert wants(core.state, session) == 0
 

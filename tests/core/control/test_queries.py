@@ -32,3 +32,17 @@ def test_tasks_are_listed_by_block() -> None:
     assert queries.was_submitted(session, 10)
     assert not queries.was_submitted(session, 11)
     assert not queries.was_submitted(session, 0)
+
+
+def test_a_node_has_never_less_than_nothing_left() -> None:
+    core = one_session(cpu=2, tasks=10)
+    core.start_all()
+    core.restart()
+    node = core.state.nodes["n1"]
+    assert node.capacity == Resources(), "it is known from its executors only"
+    assert queries.allocatable(node) == Resources()
+    core.join(cpu=3, executors=(core.listed("1-1"), core.listed("1-2")))
+    core.start_all()
+    assert queries.allocatable(node) == Resources(cpu=0)
+    node.capacity = Resources(cpu=1, memory_bytes=7)
+    assert queries.allocatable(node) == Resources(memory_bytes=7)

@@ -63,8 +63,8 @@ def test_what_was_not_asked_for_is_not_taken() -> None:
 
 def test_every_deadline_has_a_handler() -> None:
     source = set(reducer._DEADLINES)
-    kinds = ("idle", "leave", "exit", "release", "start", "rotate", "rebalance", "lease", "unfit", "grace")
-    assert source == set(kinds)
+    kinds = ("idle", "leave", "exit", "release", "start", "rotate", "rebalance", "lease", "unfit", "grace", "forget")
+    assert source == {*kinds, "purge"}
 
 
 small = st.integers(0, 12)

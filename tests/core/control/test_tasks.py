@@ -8,7 +8,16 @@ from flame.core.control.effects import Answer
 from flame.core.control.events import SpaceMeasured, TaskCreateRequested
 from flame.model.chunk import pack
 from flame.model.limits import BLOCK_TASKS, MAX_CHUNK_TASKS
-from flame.model.messages import CancelTasks, ChunkAcknowledged, ChunkRefused, Range, RetractTasks, TasksCancelled
+from flame.model.messages import (
+    CancelTasks,
+    ChunkAcknowledged,
+    ChunkRefused,
+    HeldRange,
+    Range,
+    RetractTasks,
+    TasksCancelled,
+)
+from flame.model.specs import SessionSpec
 from tests.core.harness import Core, one_session
 
 
@@ -115,3 +124,51 @@ def test_inputs_over_the_bound_stay_in_the_store_also_at_the_tail() -> None:
             core.report(executor)
     assert core.session("app-000001").succeeded == 49
     assert core.state.resident_bytes == 0
+
+
+def test_a_cancel_waits_also_for_executors_that_are_leaving() -> None:
+    core = Core()
+    core.join(cpu=1)
+    core.attach("a")
+    core.submit("a", 1, 1_000)
+    core.start("1-1")
+    core.report("1-1")
+    held = core.held("1-1")
+    core.attach("b", create=SessionSpec(application="app", priority=9))
+    core.submit("b", 1, 1)
+    assert core.binding("1-1").leaving
+    core.take()
+    core.client("a", CancelTasks(attachment=1, request=9, first=1, count=1_000))
+    assert not core.sent(TasksCancelled)
+    assert not core.sent(RetractTasks), "it gives back all that it has not started anyway"
+    started = held[0].first
+    rest = [HeldRange(part.attempt, part.first + (part is held[0]), part.count - (part is held[0])) for part in held]
+    core.give_back("1-1", 0, *rest)
+    (answer,) = core.sent(TasksCancelled)
+    cancelled = {task for part in answer.ranges for task in range(part.first, part.end)}
+    assert cancelled == set(range(started + 1, 1_001))
+    core.take()
+    core.client("a", CancelTasks(attachment=1, request=10, first=started, count=1))
+    assert [answer.ranges for answer in core.sent(TasksCancelled)] == [()], "it runs; nothing is waited for"
+
+
+def test_a_cancel_does_not_wait_for_a_leaving_executor_whose_link_is_lost() -> None:
+    core = one_session(cpu=1, tasks=1_000)
+    core.start("1-1")
+    core.attach("b", create=SessionSpec(application="app", priority=9))
+    core.submit("b", 1, 1)
+    core.client("a", CancelTasks(attachment=1, request=9, first=1, count=1_000))
+    assert not core.sent(TasksCancelled)
+    core.lose_executor("1-1")
+    assert [answer.request for answer in core.sent(TasksCancelled)] == [9]
+
+
+def test_a_cancel_that_comes_after_the_link_of_a_leaving_executor_is_lost_waits_for_nothing() -> None:
+    core = one_session(cpu=1, tasks=1_000)
+    core.start("1-1")
+    core.attach("b", create=SessionSpec(application="app", priority=9))
+    core.submit("b", 1, 1)
+    assert core.binding("1-1").leaving
+    core.lose_executor("1-1")
+    core.client("a", CancelTasks(attachment=1, request=9, first=1, count=1_000))
+    assert [answer.request for answer in core.sent(TasksCancelled)] == [9]

@@ -4,6 +4,7 @@ from flame.core.control.effects import LoadInputs, TellWatch
 from flame.core.control.entities import Binding, Held, Session
 from flame.core.control.outcomes import record_runs
 from flame.core.control.queue import Span
+from flame.core.control.sessions import delete
 from flame.core.control.state import State, Turn
 from flame.core.control.tasks import resume_cancels
 from flame.model.limits import CREDIT_BYTES, CREDIT_MS, LOAD_BYTES, MAX_CHUNK_TASKS, MAX_HELD_RANGES
@@ -28,26 +29,41 @@ def dispatch(state: State, turn: Turn, session: Session) -> None:
         record_runs(state, turn, session, session.queue.clear(), TaskState.CANCELLED)
         if not session.bindings:
             state.live.pop(session.record.number, None)
+            if session.deleting:
+                delete(state, turn, session)
         return
+    stirred = [binding for binding in session.stirred.values() if binding.ready]
+    session.stirred.clear()
+    if not session.unsettled and session.queue.tasks:
+        # The common case: executors have reported, all others hold enough as long as there is something in the queue.
+        _supply(state, turn, session, stirred)
+        if session.queue.tasks:
+            _mark_idle(state, turn, session, stirred)
+            return
+    session.unsettled = False
     ready = [binding for binding in session.bindings.values() if binding.ready]
+    session.ready = len(ready)
     if ready and session.queue.tasks:
-        ready.sort(key=_held_tasks)
-        for binding in ready:
-            _top_up(state, turn, session, binding, len(ready))
-        _load(turn, session)
+        _supply(state, turn, session, ready)
     if not session.queue.tasks and len(ready) > 1:
         _rebalance(state, turn, session, ready)
-    for binding in ready:
-        if not binding.held and not binding.idle_since_ms:
-            _mark_idle(state, turn, session, binding)
+    _mark_idle(state, turn, session, ready)
+
+
+def _supply(state: State, turn: Turn, session: Session, executors: list[Binding]) -> None:
+    """Give tasks to some of the ready executors, to the emptiest first."""
+    executors.sort(key=_held_tasks)
+    for binding in executors:
+        _top_up(state, turn, session, binding)
+    _load(turn, session)
 
 
 def _held_tasks(binding: Binding) -> int:
     return binding.held_tasks
 
 
-def _top_up(state: State, turn: Turn, session: Session, binding: Binding, executors: int) -> None:
-    credit = min(binding.credit, max(1, session.queue.tasks // (2 * executors)))
+def _top_up(state: State, turn: Turn, session: Session, binding: Binding) -> None:
+    credit = min(binding.credit, max(1, session.queue.tasks // (2 * session.ready)))
     if session.task_ns:
         credit = min(credit, max(1, int(CREDIT_MS * 1e6 / session.task_ns)))
     if 2 * binding.held_tasks > credit or (binding.held_tasks and binding.held_bytes >= CREDIT_BYTES):
@@ -132,13 +148,16 @@ def _tail(binding: Binding, count: int) -> tuple[HeldRange, ...]:
     return tuple(ranges)
 
 
-def _mark_idle(state: State, turn: Turn, session: Session, binding: Binding) -> None:
-    """The executor has nothing to do: it stays for the application's release delay, or goes if others need room."""
-    binding.idle_since_ms = turn.now_ms
-    name = ("idle", binding.executor.id)
-    if name not in state.deadlines:
-        application = state.applications.get(session.record.spec.application)
-        delay = application.record.spec.delay_release_ms if application else 0
-        state.deadlines.set(name, turn.now_ms + delay)
-    if state.contended:
-        state.replan = True
+def _mark_idle(state: State, turn: Turn, session: Session, executors: list[Binding]) -> None:
+    """Who has nothing to do stays for the application's release delay, or goes if others need room."""
+    for binding in executors:
+        if binding.held or binding.idle_since_ms:
+            continue
+        binding.idle_since_ms = turn.now_ms
+        name = ("idle", binding.executor.id)
+        if name not in state.deadlines:
+            application = state.applications.get(session.record.spec.application)
+            delay = application.record.spec.delay_release_ms if application else 0
+            state.deadlines.set(name, turn.now_ms + delay)
+        if state.contended:
+            state.replan = True

@@ -98,6 +98,9 @@ class Session(msgspec.Struct, kw_only=True):
         active: it has use for executors, and takes part in the rotation.
         wanted: executors it could use when it was last looked at.
         spilled: some queued payloads are not in memory.
+        deleting: requests to delete it, answered when its last executor has left.
+        ready: executors that could be given tasks when it was last dispatched as a whole.
+        stirred: executors that reported since, by id; `unsettled`: more than that changed, all have to be looked at.
     """
 
     record: SessionRecord
@@ -127,6 +130,10 @@ class Session(msgspec.Struct, kw_only=True):
     wanted: int = 0
     warning: str = ""
     spilled: bool = False
+    deleting: list[int] = msgspec.field(default_factory=list)
+    ready: int = 0
+    stirred: dict[str, "Binding"] = msgspec.field(default_factory=dict)
+    unsettled: bool = True
 
     @property
     def number(self) -> int:
@@ -171,6 +178,7 @@ class Binding(msgspec.Struct, kw_only=True):
         held: what it was given and has not reported, by attempt, oldest first.
         credit: tasks it may hold; doubles with each report up to what its time allows.
         retracting: request number of the retract that is not answered yet, or 0.
+        giving_back: it was told to leave, and has not given back yet what it has not started.
         retract_empty: the last retract gave nothing back; none follows before the next report or assignment.
         changed_ms: when it was last given tasks or reported some.
         exit: its process is gone, and the end of its link is awaited.
@@ -190,6 +198,7 @@ class Binding(msgspec.Struct, kw_only=True):
     credit: int = 2
     retracting: int = 0
     retract_empty: bool = False
+    giving_back: bool = False
     changed_ms: int = 0
     idle_since_ms: int = 0
     exit: ExecutorExited | None = None
@@ -232,7 +241,7 @@ class Node(msgspec.Struct, kw_only=True):
 
     Args:
         link: its link, or 0 while it is silent.
-        lease_end_ms: after this all its executors are dead.
+        lease_end_ms: after this all its executors are dead: the end of its lease, and `LEASE_MARGIN_MS` to kill them.
         known: it has joined since the session manager started (otherwise it is known from stored bindings only).
     """
 
@@ -248,6 +257,11 @@ class Node(msgspec.Struct, kw_only=True):
     arch: str = ""
     os: str = ""
     executors: dict[str, Executor] = msgspec.field(default_factory=dict)
+
+    @property
+    def places(self) -> int:
+        """How many executors it takes, roughly; 0 while it is silent."""
+        return (self.max_executors or self.capacity.cpu or 1) if self.link else 0
 
     @property
     def state(self) -> NodeState:

@@ -55,10 +55,14 @@ def on_attach_executor(state: State, turn: Turn, event: ExecutorSaid, message: A
     binding.link = event.link
     binding.pid = message.pid
     binding.retracting = 0
+    binding.giving_back = False
     adopt(state, turn, binding, message.held)
+    # What was asked of it on a former link is not answered any more, also if the end of that link is yet to come.
+    finish_cancels(turn, binding.session, f"{binding.number}/")
     if message.entered:
         entered(state, turn, binding)
     if binding.leaving and binding.entered:
+        binding.giving_back = True
         turn.executor(binding, LeaveSession(), stored=True)
     elif binding.leaving:
         turn.node(executor.node, EndExecutor(executor=executor.id, binding=binding.number, grace_ms=0))
@@ -178,7 +182,7 @@ def on_report_outcomes(state: State, turn: Turn, binding: Binding, message: Repo
     binding.changed_ms = turn.now_ms
     turn.executor(binding, AcknowledgeReport(message.report), stored=False)
     _watch_leave(state, turn, binding)
-    state.touch(session)
+    state.touch(session, binding)
 
 
 def _check_outcome(outcome: Outcome) -> None:
@@ -203,6 +207,8 @@ def on_tasks_retracted(state: State, turn: Turn, binding: Binding, message: Task
     if message.request == binding.retracting:
         binding.retracting = 0
         binding.retract_empty = not spans
+    if message.request == 0:
+        binding.giving_back = False
     put_back(state, turn, binding.session, spans)
     finish_cancels(turn, binding.session, f"{binding.number}/{message.request}")
     _watch_leave(state, turn, binding)
@@ -222,6 +228,7 @@ def leave(state: State, turn: Turn, binding: Binding) -> None:
     binding.leaving = True
     executor.move(ExecutorState.UNBINDING, turn.now_ms)
     if binding.link and binding.entered:
+        binding.giving_back = True
         turn.executor(binding, LeaveSession(), stored=False)
     elif not binding.entered and executor.id not in binding.session.unaccounted:
         end = EndExecutor(executor=executor.id, binding=binding.number, grace_ms=_KILL_GRACE_MS)
@@ -254,6 +261,7 @@ def on_executor_lost(state: State, turn: Turn, executor_id: str, number: int, li
         return
     binding.link = 0
     binding.retracting = 0
+    binding.giving_back = False
     if binding.exit is not None:
         end_binding(state, turn, binding, binding.exit)
     else:
@@ -294,7 +302,7 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
     session.held_tasks -= binding.held_tasks
     binding.held.clear()
     binding.held_tasks = binding.held_bytes = 0
-    if exit is not None and exit.current:
+    if exit is not None and exit.current and not exit.killed:
         _count_death(state, turn, session, cut(spans, exit.current, exit.current + 1), exit)
     put_back(state, turn, session, spans)
     finish_cancels(turn, session, f"{binding.number}/")
@@ -310,7 +318,7 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
     if exit is not None:
         acknowledge = AcknowledgeExit(executor=exit.executor, binding=exit.binding)
         turn.node(executor.node, acknowledge)
-        if not exit.entered and not exit.left and not binding.leaving:
+        if not exit.entered and not exit.left and not exit.killed and not binding.leaving:
             _start_failed(state, turn, session, exit)
     application = state.applications.get(session.record.spec.application)
     if exit is not None and exit.left and not session.open and application is not None:

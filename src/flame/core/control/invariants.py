@@ -26,6 +26,8 @@ def check(state: State) -> None:
     for (link, number), attachment in state.attachments.items():
         assert (attachment.link, attachment.number) == (link, number)
         assert attachment.unseen_bytes == sum(nbytes for _, nbytes in attachment.unseen)
+    places = sum(node.places for node in state.nodes.values())
+    assert state.places == places, f"{state.places} places, counted {places}"
     _check_nodes(state)
 
 

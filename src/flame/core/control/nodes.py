@@ -5,6 +5,7 @@ from flame.core.control.entities import Node
 from flame.core.control.executors import LINK_END_MS, adopt, end_binding, entered, on_executor_exited, remove
 from flame.core.control.state import State, Turn
 from flame.model.errors import Rejection
+from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
 from flame.model.messages import EndExecutor, ExecutorExited, ExecutorStarted, JoinNode, NodeJoined, PingNode, PongNode
 
 
@@ -25,9 +26,10 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     node.link, node.instance, node.known = link, message.instance, True
     node.capacity, node.max_executors = message.capacity, message.max_executors
     node.host, node.arch, node.os = message.host, message.arch, message.os
-    node.last_seen_ms = turn.now_ms
-    node.lease_end_ms = turn.now_ms + state.settings.lease_ms
+    state.count_places()
+    _renew(state, turn, node)
     state.deadlines.set(("lease", node.name), node.lease_end_ms)
+    state.deadlines.drop(("forget", node.name))
     turn.node(node, NodeJoined(lease_ms=state.settings.lease_ms), stored=True)
     listed: dict[str, int] = {}
     for exit in message.exits:
@@ -59,12 +61,16 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     state.replan = True
 
 
+def _renew(state: State, turn: Turn, node: Node) -> None:
+    node.last_seen_ms = turn.now_ms
+    node.lease_end_ms = turn.now_ms + state.settings.lease_ms + LEASE_MARGIN_MS
+
+
 def on_ping_node(state: State, turn: Turn, node_name: str, link: int, message: PingNode) -> None:
     """Renew the lease: the node counts it from its ping, we from our answer."""
     node = state.nodes.get(node_name)
     if node is not None and node.link == link:
-        node.last_seen_ms = turn.now_ms
-        node.lease_end_ms = turn.now_ms + state.settings.lease_ms
+        _renew(state, turn, node)
         turn.node(node, PongNode(message.sent_ns), stored=True)
 
 
@@ -82,6 +88,7 @@ def on_node_lost(state: State, turn: Turn, node_name: str, link: int) -> None:
     node = state.nodes.get(node_name)
     if node is not None and node.link == link:
         node.link = 0
+        state.count_places()
         state.replan = True
 
 
@@ -94,9 +101,16 @@ def on_lease_deadline(state: State, turn: Turn, node: Node) -> None:
         error = Rejection("UNAVAILABLE", f"node {node.name!r}: no ping for {state.settings.lease_ms} ms")
         turn.now.append(DropNodeLink(node.name, node.link, error))
         node.link = 0
+        state.count_places()
     for executor in list(node.executors.values()):
         if executor.binding is not None:
             end_binding(state, turn, executor.binding, None)
         else:
             remove(state, turn, executor)
+    state.deadlines.set(("forget", node.name), turn.now_ms + FORGET_NODE_MS)
     state.replan = True
+
+
+def on_forget_deadline(state: State, turn: Turn, node: Node) -> None:
+    """The node has been silent so long that it is no part of the cluster any more; it may join again at any time."""
+    del state.nodes[node.name]

@@ -17,7 +17,7 @@ def notice_demand(state: State, session: Session) -> None:
     """Ask for a new plan if the session can use more executors than it has and has not asked for them yet."""
     wanted = session.wanted
     _look(state, session)
-    more = session.wanted > session.staying and session.wanted != wanted
+    more = session.wanted != wanted and session.wanted > session.staying
     less = session.wanted < wanted and state.contended
     state.replan = state.replan or more or less
 
@@ -28,7 +28,7 @@ def wants(state: State, session: Session) -> int:
         return 0
     spec = session.record.spec
     application = state.applications.get(spec.application)
-    most = sum(node.max_executors or node.capacity.cpu or 1 for node in state.nodes.values() if node.link)
+    most = state.places
     limits = (spec.max_instances, application.record.spec.max_instances if application else None)
     for limit in limits:
         most = most if limit is None else min(most, limit)

@@ -4,7 +4,7 @@ from flame.core.control.entities import Application, Binding, Block, Executor, N
 from flame.core.control.queue import Chunk, Span
 from flame.core.control.state import State
 from flame.kernel.ranges import RangeSet
-from flame.model.limits import BLOCK_TASKS, RECONNECT_GRACE_MS
+from flame.model.limits import BLOCK_TASKS, LEASE_MARGIN_MS, RECONNECT_GRACE_MS
 from flame.model.records import Snapshot
 from flame.model.states import ExecutorState, TaskState
 
@@ -34,6 +34,9 @@ def recover(snapshot: Snapshot, settings: Settings, epoch: int, now_ms: int) -> 
             state.live[session.record.number] = session
             state.touch(session)
     state.replan = True
+    if snapshot.last_session:
+        # A purge may have been interrupted. Whoever connects again comes first.
+        state.deadlines.set(("purge", 0), now_ms + RECONNECT_GRACE_MS)
     if snapshot.bindings:
         state.deadlines.set(("grace", 0), now_ms + RECONNECT_GRACE_MS)
     return state
@@ -103,7 +106,7 @@ def _recover_bindings(state: State, snapshot: Snapshot, now_ms: int) -> None:
         if session is None:
             continue
         node = state.nodes.setdefault(record.node, Node(name=record.node))
-        node.lease_end_ms = now_ms + state.settings.lease_ms
+        node.lease_end_ms = now_ms + state.settings.lease_ms + LEASE_MARGIN_MS
         state.deadlines.set(("lease", node.name), node.lease_end_ms)
         executor = Executor(
             id=record.executor,

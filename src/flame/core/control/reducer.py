@@ -256,10 +256,17 @@ def _rebalance(state: State, turn: Turn, key: Any) -> None:
         state.touch(session)
 
 
-def _lease(state: State, turn: Turn, key: Any) -> None:
-    node = state.nodes.get(key)
-    if node is not None:
-        nodes.on_lease_deadline(state, turn, node)
+def _node_deadline(handler: Callable[[State, Turn, Any], None]) -> Callable[[State, Turn, Any], None]:
+    def handle(state: State, turn: Turn, key: Any) -> None:
+        node = state.nodes.get(key)
+        if node is not None:
+            handler(state, turn, node)
+
+    return handle
+
+
+def _purge(state: State, turn: Turn, key: Any) -> None:
+    sessions.purge(state, turn)
 
 
 def _unfit(state: State, turn: Turn, key: Any) -> None:
@@ -286,7 +293,9 @@ _DEADLINES: dict[str, Callable[[State, Turn, Any], None]] = {
     "start": _replan,
     "rotate": _replan,
     "rebalance": _rebalance,
-    "lease": _lease,
+    "lease": _node_deadline(nodes.on_lease_deadline),
+    "forget": _node_deadline(nodes.on_forget_deadline),
+    "purge": _purge,
     "unfit": _unfit,
     "grace": _grace,
 }

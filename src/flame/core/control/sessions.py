@@ -6,7 +6,7 @@ from flame.core.control.events import SessionCloseRequested, SessionCreateReques
 from flame.core.control.executors import leave
 from flame.core.control.outcomes import catch_up, record_runs
 from flame.core.control.state import State, Turn
-from flame.core.control.tasks import take_block
+from flame.core.control.tasks import check_accepting, take_block
 from flame.model.errors import (
     Aborted,
     AlreadyExists,
@@ -18,9 +18,15 @@ from flame.model.errors import (
     ResourceExhausted,
     TooLarge,
 )
-from flame.model.limits import MAX_ATTACHMENTS_PER_CONNECTION, MAX_COMMON_DATA_BYTES, UNFIT_WARNING_MS
+from flame.model.limits import (
+    MAX_ATTACHMENTS_PER_CONNECTION,
+    MAX_COMMON_DATA_BYTES,
+    PURGE_PAUSE_MS,
+    UNFIT_WARNING_MS,
+)
 from flame.model.messages import AttachmentEnded, AttachSession, DetachSession, SessionAttached, SessionChanged
 from flame.model.records import DeleteSession, PutSession, SessionRecord
+from flame.model.resources import Resources
 from flame.model.specs import SessionSpec, check_session_id
 from flame.model.states import ApplicationState, SessionState, TaskState
 
@@ -36,7 +42,8 @@ def create(state: State, turn: Turn, name: str, spec: SessionSpec) -> Session:
         )
     if application.record.state is not ApplicationState.ENABLED:
         raise FailedPrecondition(f"application {spec.application!r} is disabled")
-    _check_spec(spec)
+    resources = spec.resources or state.settings.default_resources
+    _check_spec(spec, resources)
     if state.low_space:
         raise ResourceExhausted("the store is nearly full: no session is created", hint="free disk space")
     state.last_session += 1
@@ -44,7 +51,7 @@ def create(state: State, turn: Turn, name: str, spec: SessionSpec) -> Session:
     if name in state.sessions_by_name:
         raise AlreadyExists(f"session {name!r} exists already", hint="open it, or choose another id")
     record = SessionRecord(number=state.last_session, name=name, spec=spec, created_ms=turn.now_ms)
-    session = Session(record=record, resources=spec.resources or state.settings.default_resources)
+    session = Session(record=record, resources=resources)
     session.used_at_ms = turn.now_ms
     application.open_sessions += 1
     state.sessions[record.number] = state.live[record.number] = session
@@ -55,7 +62,12 @@ def create(state: State, turn: Turn, name: str, spec: SessionSpec) -> Session:
     return session
 
 
-def _check_spec(spec: SessionSpec) -> None:
+def _check_spec(spec: SessionSpec, resources: Resources) -> None:
+    if resources.cpu < 1:
+        raise InvalidArgument(
+            f"each executor would ask for {resources}, so that any number of them fits on a node",
+            hint="ask for at least cpu=1",
+        )
     if spec.common_data is not None and len(spec.common_data) > MAX_COMMON_DATA_BYTES:
         raise TooLarge(
             f"common data of {len(spec.common_data)} bytes is over the limit of {MAX_COMMON_DATA_BYTES} bytes",
@@ -104,8 +116,11 @@ def on_attach_session(state: State, turn: Turn, link: int, message: AttachSessio
         )
         end_attachment(state, turn, block.attachment, replaced)
     attachment = Attachment(link=link, number=number, session=session, block=block, sent=message.after)
+    if block is not None and block.next_id == block.first:
+        # Nothing was submitted to it: no result so far is its own.
+        attachment.sent = max(message.after, session.last_sequence)
     attachment.due = session.last_sequence
-    attachment.behind = session.last_sequence > message.after
+    attachment.behind = session.last_sequence > attachment.sent
     state.attachments[link, number] = attachment
     state.links[link] = state.links.get(link, 0) + 1
     session.attachments.append(attachment)
@@ -142,6 +157,7 @@ def _find(state: State, turn: Turn, message: AttachSession) -> tuple[Session, Bl
             raise FailedPrecondition(f"session {message.session_id} is closed", hint="read its results instead")
     if not message.submit and message.create is None:
         return session, None
+    check_accepting(state, session)
     block = take_block(turn, session, message.key)
     state.blocks_by_key[message.key] = (session, block)
     return session, block
@@ -261,20 +277,29 @@ def announce(turn: Turn, session: Session) -> None:
 
 
 def on_session_delete(state: State, turn: Turn, event: SessionDeleteRequested) -> None:
-    """Forget a closed session; its rows are deleted in the background."""
+    """Forget a closed session, once the executors that have finished its tasks have left it."""
     session = state.session_named(event.name)
     if session.open:
         raise FailedPrecondition(f"session {event.name} is open", hint="close it first")
-    if session.bindings or session.unfinished:
+    if session.unfinished:
         raise FailedPrecondition(
             f"session {event.name} still has {session.unfinished} tasks running on {len(session.bindings)} executors",
             hint="try again when they have finished",
         )
-    turn.after.append(Answer(event.request, session=session.record.number))
+    session.deleting.append(event.request)
+    if not session.bindings:
+        delete(state, turn, session)
+
+
+def delete(state: State, turn: Turn, session: Session) -> None:
+    """Forget a session without executors and answer who asked for it; its rows are deleted in the background."""
+    requests, session.deleting = session.deleting, []
+    for request in requests:
+        turn.after.append(Answer(request, session=session.record.number))
     for attachment in list(session.attachments):
-        end_attachment(state, turn, attachment, NotFound(f"session {event.name} was deleted"))
+        end_attachment(state, turn, attachment, NotFound(f"session {session.record.name} was deleted"))
     del state.sessions[session.record.number]
-    del state.sessions_by_name[event.name]
+    del state.sessions_by_name[session.record.name]
     for block in session.blocks.values():
         state.blocks_by_key.pop(block.key, None)
     turn.finish_rows()
@@ -290,7 +315,7 @@ def purge(state: State, turn: Turn) -> None:
 
 
 def on_rows_purged(state: State, turn: Turn, more: bool) -> None:
-    """Some rows are gone; the next batch follows after other work had its turn."""
+    """Some rows are gone, or none where the disk is full; the next ones follow in a while."""
     state.purging = False
     if more:
-        purge(state, turn)
+        state.deadlines.set(("purge", 0), turn.now_ms + PURGE_PAUSE_MS)

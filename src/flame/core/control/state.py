@@ -24,6 +24,7 @@ class State(msgspec.Struct, kw_only=True):
         live: sessions that are open or have executors; the others only wait to be read or deleted.
         counter: of attempts and executors, within the epoch.
         turn: number of the turn that is being made; `durable` is the last one whose commit is stored.
+        places: executors that all nodes with a link take together, roughly.
         dirty: sessions whose queue or executors changed in this turn.
         replan: executors have to be placed again.
         contended: the last plan could not give every session what it wants.
@@ -49,6 +50,7 @@ class State(msgspec.Struct, kw_only=True):
     links: dict[int, int] = msgspec.field(default_factory=dict)
     watches: dict[int, tuple[Session, int]] = msgspec.field(default_factory=dict)
     deadlines: Deadlines[DeadlineName] = msgspec.field(default_factory=Deadlines)
+    places: int = 0
     dirty: dict[int, Session] = msgspec.field(default_factory=dict)
     replan: bool = False
     contended: bool = False
@@ -69,9 +71,17 @@ class State(msgspec.Struct, kw_only=True):
             raise NotFound(f"session {name!r} does not exist", hint="`flmctl list` shows the sessions")
         return session
 
-    def touch(self, session: Session) -> None:
-        """Note that tasks of this session may have to move."""
+    def touch(self, session: Session, binding: Binding | None = None) -> None:
+        """Note that tasks of this session may have to move; with `binding`, that only this executor may take more."""
         self.dirty[session.record.number] = session
+        if binding is None:
+            session.unsettled = True
+        else:
+            session.stirred[binding.executor.id] = binding
+
+    def count_places(self) -> None:
+        """Add up again what the nodes take; after each change of a node's link or capacity."""
+        self.places = sum(node.places for node in self.nodes.values())
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -177,7 +177,10 @@ def _cancel(state: State, turn: Turn, attachment: Attachment, message: CancelTas
             for span in held.spans
             if first < span.end and span.first < end
         ]
-        if wanted and binding.link and not binding.leaving:
+        if wanted and binding.giving_back:
+            # It was told to leave: what it has not started comes back as the answer to that, which has number 0.
+            cancel.waiting.append(f"{binding.number}/0")
+        elif wanted and binding.link and not binding.leaving:
             request = state.next_attempt()
             cancel.waiting.append(f"{binding.number}/{request}")
             message_out = RetractTasks(request=request, ranges=tuple(wanted))

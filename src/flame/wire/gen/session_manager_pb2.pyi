@@ -482,7 +482,7 @@ class ExecutorReportMessage(_message.Message):
     def __init__(self, executor: _Optional[str] = ..., binding: _Optional[int] = ..., session: _Optional[int] = ..., pid: _Optional[int] = ..., held: _Optional[_Union[HeldRangesMessage, _Mapping]] = ..., entered: _Optional[bool] = ..., log_path: _Optional[str] = ...) -> None: ...
 
 class ExecutorExitedMessage(_message.Message):
-    __slots__ = ("executor", "binding", "session", "exit_code", "signal", "current", "entered", "left", "failure")
+    __slots__ = ("executor", "binding", "session", "exit_code", "signal", "current", "entered", "left", "failure", "killed")
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     BINDING_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
@@ -492,6 +492,7 @@ class ExecutorExitedMessage(_message.Message):
     ENTERED_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    KILLED_FIELD_NUMBER: _ClassVar[int]
     executor: str
     binding: int
     session: int
@@ -501,7 +502,8 @@ class ExecutorExitedMessage(_message.Message):
     entered: bool
     left: bool
     failure: bytes
-    def __init__(self, executor: _Optional[str] = ..., binding: _Optional[int] = ..., session: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., current: _Optional[int] = ..., entered: _Optional[bool] = ..., left: _Optional[bool] = ..., failure: _Optional[bytes] = ...) -> None: ...
+    killed: bool
+    def __init__(self, executor: _Optional[str] = ..., binding: _Optional[int] = ..., session: _Optional[int] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., current: _Optional[int] = ..., entered: _Optional[bool] = ..., left: _Optional[bool] = ..., failure: _Optional[bytes] = ..., killed: _Optional[bool] = ...) -> None: ...
 
 class JoinNodeMessage(_message.Message):
     __slots__ = ("node", "instance", "capacity", "max_executors", "executors", "exits", "host", "arch", "os")
