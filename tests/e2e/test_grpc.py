@@ -82,6 +82,19 @@ def test_an_http_endpoint_leads_to_the_frames(cluster: Cluster) -> None:
         assert connection.endpoint == cluster.endpoint
 
 
+def test_an_http_endpoint_of_the_environment_runs_tasks_over_the_frames(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLAME_ENDPOINT", cluster.http)
+    with flame.connect(timeout=60) as connection:
+        assert connection.endpoint == cluster.endpoint
+        register(connection, "Echo")
+        with connection.create_session("echo") as session:
+            assert session.invoke(b"1", timeout=60) == b"1"
+            inputs = [b"%d" % n for n in range(3_000)]
+            assert list(session.map(iter(inputs), timeout=60)) == inputs
+
+
 def test_the_published_way_of_a_task(call: Call) -> None:
     spec = types.SessionSpec(application="flmping")
     session = call("CreateSession", frontend.CreateSessionRequest(session_id="flmping-pub1", session=spec))

@@ -310,3 +310,20 @@ def test_a_session_manager_that_talks_nonsense_does_no_harm() -> None:
     assert not sink.outcomes
     block.add(b"x")
     assert any(isinstance(message, SubmitChunk) for message in wire.stream.outbox)
+
+
+def test_a_call_is_marked_as_repeated_only_when_it_went_over_two_links() -> None:
+    wire = Wire()
+    wire.stream.lost()
+    waiting = wire.stream.call("M", b"")
+    wire.cut()
+    wire.carry_up(1)
+    wire.carry_down(1)  # Welcome: the call goes out
+    assert waiting not in wire.stream.repeated
+    sent = wire.stream.call("M", b"")
+    wire.cut()
+    wire.carry_up(1)
+    wire.carry_down(1)
+    assert wire.stream.repeated == {waiting, sent}
+    wire.stream.abandon(sent)
+    assert wire.stream.repeated == {waiting}

@@ -1,11 +1,11 @@
 """Results of an attachment: each once, with the right state, and acknowledged when they are consumed."""
 
-from flame.model import chunk
+from flame.model.chunk import pack_optional
 from flame.model.errors import FailureRecord, TaskCancelled, TaskFailed
-from flame.model.messages import Segment, SessionAttached
+from flame.model.messages import AcknowledgeSegments, Segment, SessionAttached
 from flame.model.specs import SessionSpec
 from flame.model.states import SessionState, TaskState
-from flame.protocol.client import ClientStream
+from flame.protocol.client import ACKNOWLEDGE_BYTES, ClientStream
 from flame.protocol.client_attachment import Attachment, Part
 from tests.protocol.test_client import Collector, Wire
 
@@ -16,7 +16,7 @@ def _attachment(sink: Collector, after: int = 0) -> Attachment:
 
 
 def _segment(sequence: int, first: int, values: list[bytes | None], states: bytes = b"") -> Segment:
-    lengths, blob = chunk.pack_optional(values)
+    lengths, blob = pack_optional(values)
     return Segment(
         attachment=1,
         sequence=sequence,
@@ -92,3 +92,55 @@ def test_a_reconnect_asks_for_what_was_not_seen() -> None:
     wire.cut()
     wire.settle()
     assert sink.outcomes == {1: b"A"}
+
+
+def test_why_a_whole_segment_failed_is_stored_once_and_is_every_tasks_error() -> None:
+    reason = FailureRecord("the executor died").encode()
+    segment = Segment(attachment=1, sequence=1, first=5, count=100, state=TaskState.FAILED, blob=reason)
+    source = _attachment(Collector())
+    for first, count in ((5, 100), (70, 3)):
+        outcomes = Part(source, segment, first, count).outcomes()
+        assert [type(outcome) for outcome in outcomes] == [TaskFailed] * count
+        assert [outcome.task_id for outcome in outcomes] == list(range(first, first + count))  # type: ignore[union-attr]
+        assert {outcome.message for outcome in outcomes} == {"the executor died"}  # type: ignore[union-attr]
+
+
+def _large(sequence: int) -> Segment:
+    return _segment(sequence, sequence, [bytes(ACKNOWLEDGE_BYTES)])
+
+
+def _acknowledged(stream: ClientStream) -> list[int]:
+    sent = [message.sequence for message in stream.outbox if isinstance(message, AcknowledgeSegments)]
+    stream.outbox.clear()
+    return sent
+
+
+def test_only_what_stands_before_everything_held_is_acknowledged() -> None:
+    sink = Collector(consume=False)
+    attachment = _attachment(sink)
+    stream = attachment.stream
+    attachment.live = True
+    for segment in (_segment(1, 1, [b"x"]), _segment(2, 2, [b"x"]), _large(3), _large(4)):
+        attachment.on_segment(segment)
+    first, second, third, fourth = sink.parts
+    attachment.consumed(third)
+    attachment.consumed(second)
+    assert _acknowledged(stream) == [], "the first is held"
+    attachment.consumed(first)
+    assert _acknowledged(stream) == [3], "what was consumed behind it counts now, though the first is small"
+    attachment.consumed(fourth)
+    assert _acknowledged(stream) == [4]
+    assert not stream.holding
+
+
+def test_what_is_consumed_at_once_behind_a_held_segment_waits_for_it() -> None:
+    sink = Collector(consume=False)
+    attachment = _attachment(sink)
+    stream = attachment.stream
+    attachment.live = True
+    attachment.on_segment(_segment(1, 1, [b"x"]))
+    sink.consume = True
+    attachment.on_segment(_large(2))
+    assert _acknowledged(stream) == []
+    attachment.consumed(sink.parts[0])
+    assert _acknowledged(stream) == [2]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flame.model.errors import FailedPrecondition, ResourceExhausted, TaskCancelled, TooLarge
+from flame.model.errors import FailedPrecondition, FlameError, ResourceExhausted, TaskCancelled, TooLarge
 from flame.model.limits import MAX_CHUNK_BYTES, SUBMIT_WINDOW_BYTES
 from flame.model.messages import SubmitChunk
 from flame.model.states import SessionState
@@ -188,3 +188,51 @@ def test_what_an_input_may_be() -> None:
         check_input("text", 10)
     with pytest.raises(TooLarge, match="has 11 bytes, the limit is 10"):
         check_input(bytes(11), 10)
+
+
+def test_what_a_map_appends_around_a_refusal_fails_and_leaves_the_block_finished() -> None:
+    wire = Wire()
+    mapped = Collector()
+    block = wire.submission(Collector())
+    session = wire.manager.sessions["session-1"]
+    session.refuse_at = 1
+    feed = Feed(mapped)
+    block.feeds.append(feed)
+    feed.items.append(b"a")
+    block.draw(feed)
+    wire.settle()
+    assert isinstance(block.refusal, ResourceExhausted)
+    feed.items += [b"b", b"c"]  # its owner had not looked up yet
+    block.draw(feed)
+    wire.settle()
+    assert len(mapped.failed) == 3
+    assert (block.outstanding, block.buffered, feed.items) == (0, False, [])
+    with pytest.raises(ResourceExhausted):
+        block.add(b"late")
+
+
+def test_an_input_that_is_appended_while_its_feed_fails_is_not_forgotten() -> None:
+    wire = Wire()
+
+    class Appending(Collector):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[int] = []
+
+        def fail(self, first: int, count: int, error: FlameError) -> None:
+            self.calls.append(count)
+            if len(self.calls) == 1:
+                feed.items.append(b"meanwhile")
+
+    mapped = Appending()
+    block = wire.submission(Collector())
+    feed = Feed(mapped)
+    block.feeds.append(feed)
+    block.add(b"x")
+    feed.items.append(b"a")
+    wire.manager.sessions["session-1"].refuse_at = 1
+    wire.settle()
+    assert feed.items == [b"meanwhile"]
+    block.draw(feed)
+    assert feed.items == []
+    assert mapped.calls == [1, 1]

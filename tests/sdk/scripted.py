@@ -91,6 +91,7 @@ class ScriptedManager:
         self.hold_results = False
         self.hold_tasks = False
         self.forget = False
+        self.ignored: tuple[type, ...] = ()
         self.warning = ""
         self.calls: list[str] = []
         self._keys: dict[str, str] = {}
@@ -220,6 +221,8 @@ class Peer:
             self.manager.peers.remove(self)
 
     def received(self, message: Message) -> None:
+        if isinstance(message, self.manager.ignored):
+            return
         if isinstance(message, Hello):
             self._hello(message)
         elif isinstance(message, Call):
@@ -307,9 +310,8 @@ class Peer:
         attached = self.attached.get(message.attachment)
         if attached is not None:
             ranges = self.manager.cancel(attached.session, message.first, message.first + message.count)
-            self.deliver()
-            answer = TasksCancelled(attachment=message.attachment, request=message.request, ranges=tuple(ranges))
-            self.send(answer)
+            self.manager.deliver()
+            self.send(TasksCancelled(attachment=message.attachment, request=message.request, ranges=tuple(ranges)))
 
     def acknowledge_all(self) -> None:
         for number, attached in self.attached.items():
@@ -383,7 +385,7 @@ class Peer:
     def _UnregisterApplication(self, payload: bytes) -> types.Result:
         request = frontend.UnregisterApplicationRequest.FromString(payload)
         if self.manager.applications.pop(request.name, None) is None:
-            return types.Result(return_code=-1, message="it does not exist")
+            return types.Result(return_code=-1, message="it does not exist", code="NOT_FOUND")
         return types.Result()
 
     def _GetApplication(self, payload: bytes) -> types.Application:

@@ -39,3 +39,36 @@ def test_an_update_replaces_the_spec(connection: flame.Connection) -> None:
 def test_numbers_that_cannot_be_are_refused_before_they_are_sent(spec: SessionSpec) -> None:
     with pytest.raises(flame.InvalidArgument):
         check_session_spec(spec)
+
+
+@pytest.mark.parametrize("method", ["Register", "Update", "Unregister"])
+def test_a_refusal_keeps_its_class_its_message_and_its_hint(
+    cluster: ScriptedCluster, connection: flame.Connection, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    from flame.wire.published import types
+    from tests.sdk.scripted import Peer
+
+    refusal = types.Result(
+        return_code=-1, message="the disk is full (free space)", code="RESOURCE_EXHAUSTED", hint="free space"
+    )
+    monkeypatch.setattr(Peer, f"_{method}Application", lambda self, payload: refusal)
+    requests = {
+        "Register": lambda: connection.register_application("mine", command="/bin/true"),
+        "Update": lambda: connection.update_application("mine", ApplicationSpec()),
+        "Unregister": lambda: connection.unregister_application("mine"),
+    }
+    with pytest.raises(flame.ResourceExhausted) as caught:
+        requests[method]()
+    assert (caught.value.message, caught.value.hint) == ("the disk is full", "free space")
+
+
+def test_a_refusal_without_a_class_is_one_of_the_things_state(
+    cluster: ScriptedCluster, connection: flame.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flame.wire.published import types
+    from tests.sdk.scripted import Peer
+
+    refusal = types.Result(return_code=-1, message="it is used")
+    monkeypatch.setattr(Peer, "_UnregisterApplication", lambda self, payload: refusal)
+    with pytest.raises(flame.FailedPrecondition, match="it is used"):
+        connection.unregister_application("mine")

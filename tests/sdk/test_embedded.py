@@ -15,8 +15,8 @@ from tests.support import ROOT, WaitUntil
 
 STAND_IN = """#!{python}
 import json, os, sys
-arguments = dict(zip(sys.argv[4::2], sys.argv[5::2]))
-assert sys.argv[1:4] == ["-m", "flame.cli.flame", "embedded"], sys.argv
+arguments = dict(zip(sys.argv[5::2], sys.argv[6::2]))
+assert sys.argv[1:5] == ["-P", "-m", "flame.cli.flame", "embedded"], sys.argv
 {answer}
 os.read(int(arguments["--parent-fd"]), 1)
 open({gone!r}, "w").close()
@@ -97,3 +97,15 @@ def test_a_killed_parent_takes_it_along_though_a_forked_child_lives(stand_in: Pa
         wait_until(stand_in.exists)
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_modules_beside_the_script_do_not_stand_in_for_the_clusters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit('the wrong signal')")
+    monkeypatch.chdir(tmp_path)
+    cluster = EmbeddedCluster.start("memory", 60)
+    try:
+        assert cluster.endpoint
+    finally:
+        cluster.stop()

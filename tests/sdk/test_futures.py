@@ -140,3 +140,17 @@ def test_closing_the_connection_fails_what_is_unfinished(cluster: ScriptedCluste
     assert not waiting.is_alive()
     with pytest.raises(flame.FailedPrecondition, match="the connection was closed"):
         future.result()
+
+
+def test_a_cancel_counts_from_its_answer_though_the_result_is_held_up(
+    cluster: ScriptedCluster, connection: flame.Connection
+) -> None:
+    cluster.manager.hold_results = True
+    session = connection.create_session("upper")
+    future = session.run(b"x")
+    assert future.cancel(30)
+    assert not future.done()
+    cluster.manager.hold_results = False
+    cluster.do(cluster.manager.deliver)
+    assert isinstance(future.exception(30), flame.TaskCancelled)
+    assert future.cancel()

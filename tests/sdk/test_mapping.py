@@ -3,12 +3,14 @@
 import itertools
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 import flame
 from flame.model.limits import RESULT_WINDOW_BYTES
+from flame.model.messages import AttachSession, Call, CancelTasks
 from tests.sdk.scripted import ScriptedCluster
 from tests.support import WaitUntil
 
@@ -228,6 +230,57 @@ def test_a_refusal_ends_the_map_with_its_reason(cluster: ScriptedCluster, connec
             list(session.map((b"x" for _ in range(50_000)), timeout=30))
         cluster.manager.sessions[session.id].refuse_at = 0
         assert list(session.map([b"x"], timeout=30)) == [b"X"]
+
+
+def test_a_session_closes_after_a_refusal_amid_a_map(
+    cluster: ScriptedCluster, connection: flame.Connection, wait_until: WaitUntil
+) -> None:
+    """The refusal comes while the generator is read, so that what it yields next belongs to a block that has ended."""
+    session = connection.create_session("upper")
+    cluster.manager.sessions[session.id].refuse_at = 1
+
+    def inputs() -> Iterator[bytes]:
+        yield b"first"
+        wait_until(lambda: session._blocks[-1].refusal is not None)
+        yield from (b"x" for _ in range(3000))
+
+    with pytest.raises(flame.ResourceExhausted, match="disk is full"):
+        list(session.map(inputs(), timeout=30))
+    cluster.manager.sessions[session.id].refuse_at = 0
+    assert session.invoke(b"x", timeout=30) == b"X"
+    assert len(connection.stream.attachments) == 1, "the block that has ended is left"
+    session.close(timeout=30)
+
+
+@pytest.mark.parametrize("what", ["call", "attach", "flush", "acknowledged", "cancel"])
+def test_a_paused_map_stays_bounded_while_something_else_is_waited_for(
+    cluster: ScriptedCluster, connection: flame.Connection, what: str
+) -> None:
+    cluster.manager.service = lambda task_input: bytes(1_000_000)
+    with connection.create_session("upper") as session, connection.create_session("upper") as other:
+        outputs = session.map((b"%d" % index for index in range(60)), window=60, ordered=False)
+        next(outputs)
+        cluster.manager.hold_tasks = cluster.manager.hold_acknowledgements = True
+        cluster.manager.ignored = (Call, AttachSession, CancelTasks)
+        future = other.run(b"x")
+        waits: dict[str, Callable[[], object]] = {
+            "call": lambda: connection.list_sessions(timeout=0.5),
+            "attach": lambda: connection.open_session(other.id, timeout=0.5),
+            "flush": lambda: other.flush(0.5),
+            "acknowledged": lambda: future.acknowledged(0.5),
+            "cancel": lambda: future.cancel(0.5),
+        }
+        with suppress(TimeoutError):
+            assert not waits[what]()
+        attached = next(iter(cluster.manager.peers[0].attached.values()))
+        sent = attached.session.segments[: attached.sent]
+        assert sum(len(segment.blob) for segment in sent) < RESULT_WINDOW_BYTES + 8_000_000
+        cluster.manager.hold_tasks = cluster.manager.hold_acknowledgements = False
+        cluster.manager.ignored = ()
+        cluster.do(cluster.manager.acknowledge_all)
+        for stored in cluster.manager.sessions.values():
+            cluster.do(lambda stored=stored: cluster.manager.run_pending(stored))  # type: ignore[misc]
+        assert sum(1 for _ in outputs) == 59
 
 
 def test_the_next_output_can_time_out(cluster: ScriptedCluster, connection: flame.Connection) -> None:

@@ -133,6 +133,33 @@ def test_run_waits_for_room_and_goes_on(cluster: ScriptedCluster, connection: fl
         assert len(flame.wait(submitted, 30).done) == 8
 
 
+def test_run_waits_for_room_no_longer_than_it_may(cluster: ScriptedCluster, connection: flame.Connection) -> None:
+    cluster.manager.hold_acknowledgements = True
+    with connection.create_session("upper") as session:
+        submitted = [session.run(bytes(4_000_000), timeout=30) for _ in range(2)]
+        with pytest.raises(TimeoutError, match="room for a task of 4000000 bytes"):
+            session.run(bytes(4_000_000), timeout=0.05)
+        with pytest.raises(TimeoutError, match="room for a task"):
+            session.invoke(bytes(4_000_000), timeout=0.05)
+        cluster.manager.hold_acknowledgements = False
+        cluster.do(cluster.manager.acknowledge_all)
+        submitted.append(session.run(bytes(4_000_000), timeout=30))
+        assert [future.task_id for future in submitted] == [1, 2, 3], "nothing was submitted by those that gave up"
+
+
+def test_run_waits_for_fresh_ids_no_longer_than_it_may(cluster: ScriptedCluster, connection: flame.Connection) -> None:
+    session = connection.create_session("upper")
+    cluster.manager.sessions[session.id].refuse_at = 1
+    with pytest.raises(flame.ResourceExhausted):
+        session.invoke(b"x")
+    cluster.stop()
+    with pytest.raises(TimeoutError, match=session.id):
+        session.run(b"x", timeout=0.05)
+    cluster.manager.sessions[session.id].refuse_at = 0
+    cluster.start()
+    assert session.run(b"x", timeout=30).result(30) == b"X"
+
+
 def test_a_refused_task_fails_and_the_session_goes_on(cluster: ScriptedCluster, connection: flame.Connection) -> None:
     with connection.create_session("upper") as session:
         assert session.invoke(b"a") == b"A"

@@ -72,7 +72,10 @@ class ClientStream:
         self.waiting = 0
         """How many of the owner's callers wait for results."""
         self._software = software
+        self.repeated: set[int] = set()
+        """Calls that were sent over more than one link: the session manager may have done them twice."""
         self._calls: dict[int, Call] = {}
+        self._sent: set[int] = set()
         self._ids = 0
         self._unacknowledged_bytes = 0
 
@@ -117,13 +120,16 @@ class ClientStream:
         self._ids += 1
         message = Call(id=self._ids, method=method, payload=payload)
         self._calls[message.id] = message
-        self._send(message)
+        if self.welcome is not None:
+            self._send_call(message)
         return message.id
 
     def abandon(self, call: int) -> None:
         """Nobody waits for the answer of a call any more."""
         self._calls.pop(call, None)
         self.replies.pop(call, None)
+        self._sent.discard(call)
+        self.repeated.discard(call)
 
     def next_attachment(self) -> int:
         """A number for a new attachment."""
@@ -146,7 +152,7 @@ class ClientStream:
     # --- acknowledging results ---------------------------------------------------------------------------------------
 
     def begin_wait(self) -> None:
-        """Somebody waits: results are acknowledged as they come until `end_wait`."""
+        """Somebody waits for results: they are acknowledged as they come until `end_wait`."""
         self.waiting += 1
         if self.holding:
             holding = list(self.holding.values())
@@ -172,6 +178,10 @@ class ClientStream:
         if self.welcome is not None:
             self.outbox.append(message)
 
+    def _send_call(self, message: Call) -> None:
+        (self.repeated if message.id in self._sent else self._sent).add(message.id)
+        self.outbox.append(message)
+
     def _on_welcome(self, message: Welcome) -> None:
         if self.store_id and message.store_id != self.store_id:
             self.fail(
@@ -193,7 +203,8 @@ class ClientStream:
         for attachment in self.attachments.values():
             if attachment.error is None:
                 self.outbox.append(attachment.request())
-        self.outbox.extend(self._calls.values())
+        for call in self._calls.values():
+            self._send_call(call)
 
     def _on_refused(self, message: Refused) -> None:
         error = message.error.to_error()

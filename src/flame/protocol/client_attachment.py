@@ -3,7 +3,7 @@
 Results arrive by segment sequence. One that was seen already is dropped; after a lost link the client attaches again
 with `after` set to the last one it has. What its sink has not consumed yet is *held* and not acknowledged, which
 keeps the session manager from sending more than a window: a slow consumer needs bounded memory. While somebody waits
-for anything, everything is acknowledged as it arrives, so that what is held for one never blocks another.
+for results, everything is acknowledged as it arrives, so that what is held for one never blocks another.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -216,7 +216,7 @@ class Attachment:
         self.stream.credit(nbytes)
 
     def release(self) -> None:
-        """Acknowledge what is held although it is not consumed: somebody waits."""
+        """Acknowledge what is held although it is not consumed: somebody waits for results."""
         nbytes = sum(entry[1] for entry in self._held.values())
         self._held.clear()
         self.stream.credit(nbytes)

@@ -111,7 +111,13 @@ class Submission(Attachment):
         return SUBMIT_WINDOW_BYTES - self._chunk_bytes - self._tail_bytes
 
     def add(self, task_input: bytes) -> int:
-        """Number one task and send it as soon as it may go; return its id."""
+        """Number one task and send it as soon as it may go; return its id.
+
+        Raises:
+            FlameError: why the block has ended.
+        """
+        if self.refusal is not None:
+            raise type(self.refusal)(self.refusal.message, self.refusal.hint)
         tail = self._tail
         nbytes = len(task_input) + TASK_OVERHEAD_BYTES
         if tail and self._tail_bytes + nbytes > MAX_CHUNK_BYTES:
@@ -125,7 +131,14 @@ class Submission(Attachment):
         return task
 
     def draw(self, feed: Feed, *, all_of_it: bool = False) -> None:
-        """Number and send what a feed holds: full chunks, and the rest if the stream is idle or `all_of_it` is set."""
+        """Number and send what a feed holds: full chunks, and the rest if the stream is idle or `all_of_it` is set.
+
+        In a block that has ended it fails: the owner of the feed goes on filling it until it looks up.
+        """
+        if self.refusal is not None:
+            if feed.items:
+                self._fail_feed(feed, self.refusal)
+            return
         while (items := feed.items[:MAX_CHUNK_TASKS]) and (
             not self._chunks or len(items) == MAX_CHUNK_TASKS or all_of_it
         ):
@@ -278,8 +291,7 @@ class Submission(Attachment):
         self._tail.clear()
         self._chunk_bytes = self._tail_bytes = 0
         for feed in self.feeds:
-            feed.sink.fail(self.next_id, len(feed.items), error)
-            feed.items.clear()
+            self._fail_feed(feed, error)
         for request, (_, answered) in self._cancels.items():
             if answered:
                 self.answers[request] = ()
@@ -291,6 +303,11 @@ class Submission(Attachment):
                 self.finished += count
                 self._left[place] -= count
                 self._sinks[place].fail(low, end - low, error)
+
+    def _fail_feed(self, feed: Feed, error: FlameError) -> None:
+        count = len(feed.items)
+        feed.sink.fail(self.next_id, count, error)
+        del feed.items[:count]  # what its owner appends meanwhile fails when it is drawn
 
 
 def check_input(task_input: object, limit_bytes: int) -> None:

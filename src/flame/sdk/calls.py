@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeVar
 
-from flame.model.errors import FailedPrecondition, InvalidArgument, NotFound
+from flame.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Rejection
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec, check_application_name, check_session_id
 from flame.model.states import ApplicationState, ExecutorState, NodeState, SessionState, Shim
@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from flame.sdk.connection import Connection
+    from flame.sdk.link import Answer
     from flame.wire.published import types
 
 Response = TypeVar("Response", bound="Message")
 Timeout = float | None
 
 
+def _ask(connection: "Connection", method: str, request: "Message", timeout: Timeout) -> "Answer":
+    return connection.call(f"/flame.v1.Frontend/{method}", request.SerializeToString(), timeout)
+
+
 def _call(connection: "Connection", method: str, request: "Message", response: Response, timeout: Timeout) -> Response:
-    payload = connection.call(f"/flame.v1.Frontend/{method}", request.SerializeToString(), timeout)
-    response.ParseFromString(payload)
+    answer = _ask(connection, method, request, timeout)
+    if answer.error is not None:
+        raise answer.error
+    response.ParseFromString(answer.payload)
     return response
 
 
@@ -33,6 +40,8 @@ def register_application(connection: "Connection", name: str, spec: ApplicationS
     result = _call(connection, "RegisterApplication", request, types.Result(), timeout)
     if result.return_code == 0:
         return
+    if result.code not in ("", AlreadyExists.code):
+        _check_result("", result)
     try:
         existing = get_application(connection, name, timeout)
     except NotFound:
@@ -60,17 +69,26 @@ def unregister_application(connection: "Connection", name: str, timeout: Timeout
     from flame.wire.published import frontend, types
 
     request = frontend.UnregisterApplicationRequest(name=check_application_name(name))
-    _check_result(
-        f"application {name!r} cannot be removed",
-        _call(connection, "UnregisterApplication", request, types.Result(), timeout),
-    )
+    answer = _ask(connection, "UnregisterApplication", request, timeout)
+    if answer.error is not None:
+        raise answer.error
+    result = types.Result.FromString(answer.payload)
+    if answer.repeated and result.code == NotFound.code:
+        return  # the first one did it, and its answer was lost
+    _check_result(f"application {name!r} cannot be removed", result)
 
 
 def _check_result(what: str, result: "types.Result") -> None:
-    if result.return_code != 0:
-        raise FailedPrecondition(
-            f"{what}: {result.message}", hint="close its open sessions first (flmctl list, flmctl close -s ID)"
-        )
+    """Raise what a result says; `what` was refused if it says no class of error, as older session managers do."""
+    if result.return_code == 0:
+        return
+    if result.code:
+        # The message is for those who read only that, so the hint is in it too.
+        message = result.message.removesuffix(f" ({result.hint})") if result.hint else result.message
+        raise Rejection(result.code, message, result.hint).to_error()
+    raise FailedPrecondition(
+        f"{what}: {result.message}", hint="close its open sessions first (flmctl list, flmctl close -s ID)"
+    )
 
 
 def get_application(connection: "Connection", name: str, timeout: Timeout) -> ApplicationView:
@@ -118,7 +136,13 @@ def delete_session(connection: "Connection", session_id: str, timeout: Timeout) 
     from flame.wire.published import frontend, types
 
     request = frontend.DeleteSessionRequest(session_id=check_session_id(session_id))
-    return _session(_call(connection, "DeleteSession", request, types.Session(), timeout))
+    view = get_session(connection, session_id, timeout)
+    answer = _ask(connection, "DeleteSession", request, timeout)
+    if answer.error is None:
+        return _session(types.Session.FromString(answer.payload))
+    if answer.repeated and isinstance(answer.error, NotFound):
+        return view  # the first one did it, and its answer was lost
+    raise answer.error
 
 
 def list_executors(connection: "Connection", timeout: Timeout) -> list[ExecutorView]:

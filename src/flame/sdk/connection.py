@@ -104,7 +104,8 @@ class Connection(StreamOwner):
     """A connection to a session manager; made by `flame.connect`, safe to use from threads.
 
     It reconnects by itself for as long as it is open: futures and sessions stay valid over a restart of the session
-    manager. A forked child cannot use the connection of its parent.
+    manager. The logger `flame` gets a warning when the link is lost, and one when it is back. A forked child cannot
+    use the connection of its parent.
 
     Attributes:
         endpoint: what it is connected to.
@@ -202,7 +203,8 @@ class Connection(StreamOwner):
         """Remove an application.
 
         Raises:
-            FailedPrecondition: it has open sessions, or does not exist.
+            FailedPrecondition: it has open sessions.
+            NotFound: there is none of that name.
         """
         calls.unregister_application(self, name, timeout)
 
@@ -210,7 +212,8 @@ class Connection(StreamOwner):
         """Replace the spec of an application that has no open session.
 
         Raises:
-            FailedPrecondition: it has open sessions, or does not exist.
+            FailedPrecondition: it has open sessions.
+            NotFound: there is none of that name.
         """
         calls.update_application(self, name, spec, timeout)
 
@@ -357,28 +360,6 @@ class Connection(StreamOwner):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def call(self, method: str, payload: bytes, timeout: float | None) -> bytes:
-        """Make a unary call of the published frontend over the stream; safe to be repeated after a reconnect.
-
-        Raises:
-            FlameError: as the session manager answered.
-            TimeoutError: no answer within `timeout` seconds.
-        """
-        with self.lock:
-            self.check()
-            number = self.stream.call(method, payload)
-            self.send()
-            try:
-                self.wait_for(lambda: number in self.stream.replies, timeout, method.rpartition("/")[2])
-                reply = self.stream.replies[number]
-            finally:
-                self.stream.abandon(number)
-        if isinstance(reply, FlameError):
-            raise reply
-        if reply.error is not None:
-            raise reply.error.to_error()
-        return reply.payload
-
     def forked(self) -> bool:
         """Whether this process is a forked child of the one that connected."""
         return self._pid != os.getpid()
@@ -434,7 +415,7 @@ class Connection(StreamOwner):
         if self._retiring:
             self._detach_finished()
         if self.stream.warnings:
-            self.notes += self.stream.warnings
+            self.notes += [f"session {session}: {text}" for session, text in self.stream.warnings]
             self.stream.warnings.clear()
 
     def _become_forked(self) -> None:
@@ -452,6 +433,7 @@ class Connection(StreamOwner):
             attachment.disown(error)
         self._attempt += 1
         self._link = None
+        self.notes.clear()
 
 
 def _check_common_data(common_data: object) -> None:

@@ -58,6 +58,7 @@ class EmbeddedCluster:
         try:
             command = [
                 sys.executable,
+                "-P",  # a module beside the user's script must not stand in for one of the cluster's
                 "-m",
                 "flame.cli.flame",
                 "embedded",

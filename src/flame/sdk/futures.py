@@ -81,9 +81,7 @@ class Future(msgspec.Struct, gc=False, eq=False):
 
         A task that runs goes on, and so does one whose executor gives no answer within `timeout` seconds.
         """
-        if not self._state:
-            self._session._cancel(self, timeout)
-        return self.cancelled()
+        return self._session._cancel(self, timeout)
 
     def acknowledged(self, timeout: float | None = None) -> bool:
         """Wait until the task is stored; return False if it is not within `timeout` seconds.

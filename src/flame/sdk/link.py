@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flame.model.errors import FailedPrecondition, FlameError, Unavailable
 from flame.model.messages import Message, Welcome
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
 HANDSHAKE_TIMEOUT_S = 10.0
+
+
+class Answer(NamedTuple):
+    """What became of a unary call."""
+
+    payload: bytes
+    error: FlameError | None
+    repeated: bool
+    """Whether it was sent again over another link: it may have been done before it was answered."""
+
+
+class _Thread(threading.local):
+    """What a thread does for a connection."""
+
+    calls_back = False
+    """It is inside done callbacks."""
 
 
 class StreamOwner:
@@ -44,15 +60,19 @@ class StreamOwner:
         """Futures that are done and watched, to be told once the lock is released."""
         self.leaving: deque[Callable[[], None]] = deque()
         """What to call, with the lock held, for maps that have ended."""
-        self.notes: list[tuple[str, str]] = []
-        """Warnings to log: session and text."""
+        self.notes: list[str] = []
+        """Warnings to log, once the lock is released."""
         self.alive: Callable[[], str] = str
         """Returns why there can be no cluster any more, or an empty text."""
         self._link: ThreadLink | None = None
         self._attempt = 0
         self._ended_attempt = 0
         self._ended_reason = ""
-        self._callback_thread = 0
+        self._establishing = False
+        """Whether a thread opens a link: there is only one that does."""
+        self._down = False
+        """Whether the link was lost, and is not back."""
+        self._thread = _Thread()
 
     # --- for callers, with the lock held -----------------------------------------------------------------------------
 
@@ -70,8 +90,17 @@ class StreamOwner:
         while self.leaving:
             self.leaving.popleft()()
 
-    def wait_for(self, condition: Callable[[], object], timeout: float | None, what: str) -> None:
+    def wait_for(
+        self, condition: Callable[[], object], timeout: float | None, what: str, *, results: bool = False
+    ) -> None:
         """Wait until `condition` is true.
+
+        Args:
+            condition: checked with the lock held.
+            timeout: longest wait in seconds.
+            what: is waited for; for the message of a `TimeoutError`.
+            results: whether it takes results. They are acknowledged as they come then, since what one map holds back
+                could stand before those that are waited for; all other answers pass by what is held.
 
         Raises:
             TimeoutError: not within `timeout` seconds; `what` says what was waited for.
@@ -81,7 +110,8 @@ class StreamOwner:
             return
         self._check_thread()
         deadline = None if timeout is None else time.monotonic() + timeout
-        self.stream.begin_wait()
+        if results:
+            self.stream.begin_wait()
         try:
             self.send()
             while not condition():
@@ -92,7 +122,8 @@ class StreamOwner:
                     raise TimeoutError(f"{what}: not within {timeout:g} s{link}")
                 self.changed.wait(left_s)
         finally:
-            self.stream.end_wait()
+            if results:
+                self.stream.end_wait()
 
     def check(self) -> None:
         """Raise what makes the connection unusable.
@@ -118,6 +149,26 @@ class StreamOwner:
                 if self.forked():
                     self.check()
 
+    def call(self, method: str, payload: bytes, timeout: float | None) -> Answer:
+        """Make a unary call of the published frontend over the stream; it is repeated after a reconnect.
+
+        Raises:
+            FlameError: the connection is closed or over.
+            TimeoutError: no answer within `timeout` seconds.
+        """
+        with self.lock:
+            self.check()
+            number = self.stream.call(method, payload)
+            try:
+                self.send()
+                self.wait_for(lambda: number in self.stream.replies, timeout, method.rpartition("/")[2])
+                reply, repeated = self.stream.replies[number], number in self.stream.repeated
+            finally:
+                self.stream.abandon(number)
+        if isinstance(reply, FlameError):
+            raise reply
+        return Answer(reply.payload, None if reply.error is None else reply.error.to_error(), repeated)
+
     def forked(self) -> bool:
         """Whether this process is a forked child of the one that connected."""
         return False
@@ -135,7 +186,7 @@ class StreamOwner:
                 self.stream.end_wait()
 
     def _check_thread(self) -> None:
-        if self._callback_thread == threading.get_ident():
+        if self._thread.calls_back:
             raise FailedPrecondition(
                 "a done callback waits for the connection that has called it",
                 hint="let the callback hand over to another thread",
@@ -144,12 +195,22 @@ class StreamOwner:
     # --- the link ----------------------------------------------------------------------------------------------------
 
     def establish(self, timeout: float | None) -> Welcome:
-        """Open a link and shake hands, with growing pauses between attempts.
+        """Open a link and shake hands, with growing pauses between attempts. One thread at a time does it.
 
         Raises:
             Unavailable: not within `timeout` seconds.
             FlameError: refused for good.
         """
+        with self.lock:
+            self._establishing = True
+        try:
+            return self._establish(timeout)
+        except BaseException:
+            with self.lock:
+                self._establishing = False
+            raise
+
+    def _establish(self, timeout: float | None) -> Welcome:
         deadline = None if timeout is None else time.monotonic() + timeout
         pause_s = FIRST_PAUSE_S
         while True:
@@ -206,6 +267,10 @@ class StreamOwner:
                     self.check()
                 if welcome is None:
                     raise Unavailable(f"{self.endpoint}: {self._why_down()}")
+                self._establishing = False  # under the lock that saw the link: whoever loses it from now on reconnects
+                if self._down:
+                    self._down = False
+                    self.notes.append(f"the link to {self.endpoint} is back")
                 return welcome
         except BaseException:
             with self.lock:
@@ -256,9 +321,12 @@ class StreamOwner:
             self._link = None
             self.stream.lost()
             self.changed.notify_all()
-            over = self.stream.error is not None
-        if had_welcome and not over:
-            threading.Thread(target=self._reconnect, name="flame-reconnect", daemon=True).start()
+            if not had_welcome or self._establishing or self.stream.error is not None:
+                return
+            self._establishing = self._down = True
+            self.notes.append(f"the link to {self.endpoint} is lost, reconnecting: {self._why_down()}")
+        self.tell()
+        threading.Thread(target=self._reconnect, name="flame-reconnect", daemon=True).start()
 
     def _reconnect(self) -> None:
         try:
@@ -267,28 +335,30 @@ class StreamOwner:
             with self.lock:
                 self.stream.fail(error)
                 self.changed.notify_all()
-            self.tell()
+        self.tell()
 
     def tell(self) -> None:
         """Tell who watches futures that are done, and log warnings; without the lock."""
         while self.notes:
             import logging
 
-            session, text = self.notes.pop(0)
-            logging.getLogger("flame").warning("session %s: %s", session, text)
+            with self.lock:
+                notes, self.notes = self.notes, []
+            for note in notes:
+                logging.getLogger("flame").warning("%s", note)
         while self.ready:
             with self.lock:
                 futures, self.ready = self.ready, []
                 calls = [(future, future._watchers or ()) for future in futures]
                 for future in futures:
                     future._watchers = None
-            outer, self._callback_thread = self._callback_thread, threading.get_ident()
+            outer, self._thread.calls_back = self._thread.calls_back, True
             try:
                 for future, watchers in calls:
                     for watcher in watchers:
                         _call(watcher, future)
             finally:
-                self._callback_thread = outer
+                self._thread.calls_back = outer
 
     def fail(self, error: FlameError) -> "ThreadLink | None":
         """End the stream; whatever is unfinished fails. Returns the link, which the caller closes."""

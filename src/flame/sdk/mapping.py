@@ -182,7 +182,7 @@ class Mapping:
 
     def _start(self) -> Submission:
         with self._connection.lock:
-            self._block = block = self._session._ready_block(0)
+            self._block = block = self._session._ready_block(0, self._timeout)
             block.feeds.append(self._feed)
         return block
 
@@ -196,7 +196,7 @@ class Mapping:
     def _wait(self) -> None:
         with self._connection.lock:
             what = f"the next output of a map in session {self._session.id}"
-            self._connection.wait_for(self._ready, self._timeout, what)
+            self._connection.wait_for(self._ready, self._timeout, what, results=True)
             if self._error is not None and not self._has_part():
                 raise self._error
 

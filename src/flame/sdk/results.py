@@ -72,7 +72,7 @@ class _Reading:
         try:
             while True:
                 with connection.lock:
-                    connection.wait_for(self._ready, timeout, what)
+                    connection.wait_for(self._ready, timeout, what, results=True)
                     part = self.parts.popleft() if self.parts else None
                     if part is not None:
                         self.seen = part.segment.sequence

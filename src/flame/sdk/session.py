@@ -1,5 +1,6 @@
 """A session as its client sees it: tasks go in, results come out."""
 
+import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, overload
@@ -83,15 +84,20 @@ class Session:
 
     # --- tasks -------------------------------------------------------------------------------------------------------
 
-    def run(self, input: bytes) -> Future:
+    def run(self, input: bytes, timeout: float | None = None) -> Future:
         """Submit one task and return at once, before it is acknowledged.
 
-        It waits only while more than 8 MiB of inputs are unacknowledged.
+        It waits only while more than 8 MiB of inputs are unacknowledged, or after a refusal for fresh task ids.
+
+        Args:
+            input: the task's input.
+            timeout: longest of these waits in seconds; then nothing is submitted.
 
         Raises:
             TypeError: the input is not bytes.
             TooLarge: it is over the cluster's limit (4 MiB unless configured).
             FailedPrecondition: the session is closed.
+            TimeoutError: it cannot be submitted in time.
         """
         connection = self.connection
         if type(input) is not bytes or len(input) > connection.stream.max_task_bytes:
@@ -99,7 +105,7 @@ class Session:
         with connection.lock:
             block = self._blocks[-1]
             if self._closing or block.refusal is not None or not block.accepts(len(input)):
-                block = self._ready_block(len(input))
+                block = self._ready_block(len(input), timeout)
             task = block.add(input)
             future = self._table.pending[task] = Future(self, task)
             if connection.stream.outbox:
@@ -117,9 +123,10 @@ class Session:
             TaskFailed: the task failed.
             TimeoutError: it is not done in time.
         """
-        future = self.run(input)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        future = self.run(input, timeout)
         try:
-            return future.result(timeout)
+            return future.result(timeout if deadline is None else max(0, deadline - time.monotonic()))
         except TaskError:
             raise
         except BaseException:  # also Ctrl-C: nobody else can have the result
@@ -287,28 +294,30 @@ class Session:
         self._blocks.append(block)
         return block
 
-    def _ready_block(self, nbytes: int) -> Submission:
+    def _ready_block(self, nbytes: int, timeout: float | None) -> Submission:
         """The block to submit to, once it has room for `nbytes`; with the lock held."""
         connection = self.connection
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            left_s = None if deadline is None else max(0, deadline - time.monotonic())
             connection.check()
             block = self._blocks[-1]
             if self._closing:
                 raise FailedPrecondition(f"session {self.id} is closed", hint="create another one")
             if self._opening:
-                connection.wait_for(lambda: not self._opening, None, "another thread's block of task ids")
+                connection.wait_for(lambda: not self._opening, left_s, "another thread's block of task ids")
             elif block.refusal is not None:
-                self._renew(block)
+                self._renew(block, left_s)
             elif block.accepts(nbytes):
                 return block
             else:
                 connection.wait_for(
                     lambda block=block: block.accepts(nbytes) or block.refusal is not None or self._closing,  # type: ignore[misc]
-                    None,
-                    "room for a task",
+                    left_s,
+                    f"room for a task of {nbytes} bytes in session {self.id}",
                 )
 
-    def _renew(self, block: Submission) -> None:
+    def _renew(self, block: Submission, timeout: float | None) -> None:
         """Go on in a fresh block after a refusal; with the lock held."""
         if block.error is not None:
             raise type(block.error)(block.error.message, block.error.hint)
@@ -316,7 +325,7 @@ class Session:
             raise FailedPrecondition(f"session {self.id} is closed", hint="create another one")
         self._opening = True
         try:
-            self._attach(self.id, None, None)
+            self._attach(self.id, None, timeout)
             for old in [old for old in self._blocks[:-1] if not old.outstanding]:
                 self._blocks.remove(old)
                 self.connection.stream.detach(old)
@@ -331,19 +340,24 @@ class Session:
                 return block
         return None
 
-    def _cancel(self, future: Future, timeout: float | None) -> None:
+    def _cancel(self, future: Future, timeout: float | None) -> bool:
+        """Ask to cancel a task; return whether it is cancelled now, even if that result is still to come."""
+        if future.done():
+            return future.cancelled()
         connection = self.connection
         with connection.lock:
             connection.check()
             block = self._block_of(future.task_id)
             if block is None or future.done():
-                return
+                return future.cancelled()
             request = block.cancel(future.task_id, 1)
             connection.send()
             try:
                 connection.wait_for(lambda: request in block.answers or future.done(), timeout, "cancel")
             except TimeoutError:
-                pass
+                return False
+            else:
+                return future.cancelled() or bool(block.answers.get(request))
             finally:
                 block.forget(request)
 
@@ -381,6 +395,7 @@ class Session:
                 lambda: not any(block.outstanding or block.buffered for block in self._blocks if block.error is None),
                 timeout,
                 f"the tasks of session {self.id}",
+                results=True,
             )
 
     def _finished(self) -> bool:

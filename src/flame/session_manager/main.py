@@ -21,7 +21,7 @@ from flame.model.messages import Hello, Welcome
 from flame.model.records import ApplicationRecord, PutApplication
 from flame.model.resources import DEFAULT_RESOURCES, Resources
 from flame.model.specs import ApplicationSpec
-from flame.sandbox.host import keep_freed_memory
+from flame.sandbox.host import keep_freed_memory, raise_file_limit
 from flame.session_manager.driver import Clock, Driver
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.links import Reception
@@ -40,6 +40,7 @@ def run(config: SessionManagerConfig) -> int:
     # A commit in a thread must not wait for a busy event loop: the default of 5 ms is fifteen times a commit.
     sys.setswitchinterval(0.0005)
     keep_freed_memory()
+    raise_file_limit()
     store = make_store(config)
     epoch = store.open()
     try:

@@ -4,8 +4,9 @@ from google.protobuf.message import Message
 
 from flame.core.control import queries
 from flame.core.control.entities import Session
+from flame.model.chunk import NONE_LENGTH
 from flame.model.errors import FailureRecord, Internal
-from flame.model.records import NONE_LENGTH, SegmentRecord
+from flame.model.records import SegmentRecord
 from flame.model.states import TaskState
 from flame.stores.port import Store
 from flame.wire.convert import event_to_proto, task_to_proto
