@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from flame.carriers import frames
-from flame.carriers.endpoints import Endpoint, bind, bound_endpoint, connect_socket
+from flame.carriers.endpoints import bind, bound_endpoint, connect_socket
 from flame.carriers.port import Link
+from flame.model.endpoint import Endpoint
 from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Rejection, Unavailable
 from flame.model.limits import MAX_MESSAGE_BYTES
 from flame.model.messages import PingNode, Refused

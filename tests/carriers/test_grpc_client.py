@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flame.carriers.endpoints import Endpoint, bind, bound_endpoint
+from flame.carriers.endpoints import bind, bound_endpoint
 from flame.carriers.grpc_client import handshake
 from flame.carriers.grpc_server import serve_grpc
 from flame.carriers.threads import open_link
+from flame.model.endpoint import Endpoint
 from flame.model.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from flame.model.messages import Hello, PingNode, Welcome
 from tests.carriers.ends import CARRIERS, WAIT_S, End, LoopThread, NoMethods

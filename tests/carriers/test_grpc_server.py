@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from flame.carriers.endpoints import Endpoint
 from flame.carriers.grpc_server import GrpcListener, serve_grpc
 from flame.carriers.port import Link
+from flame.model.endpoint import Endpoint
 from flame.model.errors import (
     ConfigurationError,
     FailedPrecondition,

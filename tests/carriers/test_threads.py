@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from flame.carriers import threads
-from flame.carriers.endpoints import Endpoint, bind, bound_endpoint
+from flame.carriers.endpoints import bind, bound_endpoint
 from flame.carriers.threads import FramesThreadLink, open_link
+from flame.model.endpoint import Endpoint
 from flame.model.errors import InvalidArgument, Unavailable
 from flame.model.messages import AcknowledgeReport, Call, Message, PingNode
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
@@ -176,7 +177,7 @@ def test_nobody_there_and_no_endpoint() -> None:
         free = str(bound_endpoint(Endpoint.parse("frames://127.0.0.1:0"), listener))
     with pytest.raises(Unavailable, match="connection refused"):
         open_link(free, print, print, timeout_s=5)
-    with pytest.raises(InvalidArgument, match="no endpoint"):
+    with pytest.raises(InvalidArgument, match="not one that Flame knows"):
         open_link("nowhere", print, print, timeout_s=5)
 
 

@@ -35,6 +35,16 @@ class Home:
             cwd=self.path,
         )
 
+    def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command whose output the test reads."""
+        return subprocess.Popen(
+            self.command(program, *arguments),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def ok(self, program: str, *arguments: str) -> str:
         """Run a command that has to succeed; return its output."""
         done = self.run(program, *arguments)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from flame.cli.cluster_commands import free_port
 from flame.config import paths, processes, runtime
+from flame.config.capacity import cpus
 from flame.config.probe import answers
 from tests.cli.commands import Home
 from tests.support import wait_until_true
@@ -49,9 +51,19 @@ def test_status_and_down_without_a_cluster(home: Home) -> None:
 
 
 def test_executors_are_the_limit_of_the_node(home: Home) -> None:
-    home.up("--executors", "5")
+    more = cpus() + 3
+    output = home.up("--executors", str(more))
+    assert f"at most {more}, on {cpus()} CPU" in output
+    assert f"the node registers cpu={more}" in output
     home.ok("flmping", "-t", "200", "-d", "10")
-    assert len(home.ok("flmctl", "list", "-e").splitlines()) == 1 + 5
+    assert len(home.ok("flmctl", "list", "-e").splitlines()) == 1 + more
+
+
+def test_by_default_there_is_an_executor_per_cpu_and_up_says_so(home: Home) -> None:
+    port = str(free_port())
+    output = home.ok("flame", "up", "--port", port)
+    assert f"executors  at most {cpus()}\n" in output
+    assert home.ok("flame", "up", "--port", port) == output  # nothing of it is another setting
 
 
 def test_up_on_a_running_cluster_changes_nothing(home: Home) -> None:

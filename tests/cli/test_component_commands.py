@@ -77,5 +77,14 @@ def test_the_way_to_an_embedded_cluster_imports_next_to_nothing() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_a_supervisor_imports_later_is_light_too() -> None:
+    code = (
+        "import sys, flame.sandbox.host\n"
+        "sys.exit(', '.join({'msgspec', 'asyncio', 'subprocess'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_every_component_has_a_command() -> None:
     assert set(COMMANDS) == {"session-manager", "executor-manager", "supervisor", "embedded"}

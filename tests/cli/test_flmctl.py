@@ -58,7 +58,7 @@ def test_other_lists(cluster: Home) -> None:
     executors = cluster.ok("flmctl", "list", "-e").splitlines()
     log = executors[1].split()[-1]
     assert log.startswith(cluster.data_dir)
-    assert Path(log).exists()
+    assert Path(log).parent.is_dir()  # the file itself stays where something was printed
 
 
 def test_piped_output_is_whole_and_a_terminal_is_not_overrun(cluster: Home) -> None:
@@ -93,13 +93,7 @@ def test_view_close_delete(cluster: Home) -> None:
 
 
 def test_close_ends_an_open_session_and_delete_wants_it_closed(cluster: Home) -> None:
-    with subprocess.Popen(
-        cluster.command("flmping", "-t", "1000", "-d", "100"),
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as ping:
+    with cluster.start("flmping", "-t", "1000", "-d", "100") as ping:
         assert ping.stdout is not None
         session = session_id(ping.stdout.readline())
         done = cluster.run("flmctl", "delete", "-s", session)
@@ -111,13 +105,7 @@ def test_close_ends_an_open_session_and_delete_wants_it_closed(cluster: Home) ->
 
 
 def test_a_session_that_fits_no_node_is_warned_about_in_its_view(cluster: Home) -> None:
-    with subprocess.Popen(
-        cluster.command("flmping", "-t", "1", "-r", "mem=9999t"),
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as ping:
+    with cluster.start("flmping", "-t", "1", "-r", "mem=9999t") as ping:
         assert ping.stdout is not None
         session = session_id(ping.stdout.readline())
         (warning,) = wait_until_true(lambda: re.findall(r"Warning +(.*)", cluster.ok("flmctl", "view", "-s", session)))

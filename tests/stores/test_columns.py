@@ -1,27 +1,14 @@
-"""Cutting payload columns."""
+"""Gathering payload columns."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flame.model.errors import NotFound
-from flame.stores.columns import cut, gather, payload_bytes
+from flame.stores.columns import gather
 from tests.stores.conformance import columns
 
 PAYLOADS = st.lists(st.one_of(st.none(), st.binary(max_size=5)), max_size=20)
-
-
-@given(PAYLOADS)
-def test_payload_bytes_is_the_size_of_the_blob(payloads: list[bytes | None]) -> None:
-    lengths, blob = columns(payloads)
-    assert payload_bytes(lengths) == len(blob)
-
-
-@given(PAYLOADS, st.data())
-def test_cut_takes_the_payloads_of_a_run(payloads: list[bytes | None], data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, len(payloads)))
-    stop = data.draw(st.integers(start, len(payloads)))
-    assert cut(*columns(payloads), start, stop) == columns(payloads[start:stop])
 
 
 @given(PAYLOADS, st.data())

@@ -396,3 +396,28 @@ def test_a_store_on_a_full_disk_opens_and_can_be_read(small_disk: Path, open_sto
     fill(small_disk)
     store, _ = open_store(small_disk / "store", reserve_bytes=MIB)
     assert [row.sequence for row in read_all(store, 1)] == [1]
+
+
+def test_a_purge_waits_on_a_full_disk_and_goes_on_where_it_stopped(small_disk: Path, open_store: OpenStore) -> None:
+    def rows() -> int:
+        return sum(int(store._rows(f"SELECT count(*) FROM {table}")[0][0]) for table in ("chunk", "segment"))
+
+    store, epoch = open_store(small_disk / "store", reserve_bytes=0)
+    store.commit(epoch, [put_session(1), *(put_blob(1, n, 16 * KIB) for n in range(1, 61)), DeleteSession(1)])
+    assert store.purge(200 * KIB) is True
+    some_left = rows()
+    assert 0 < some_left < 60
+    ballast = fill(small_disk)
+    while store.purge(64 * KIB) and rows() < some_left:  # what still fits into the log
+        some_left = rows()
+    assert store.purge(64 * KIB) is True
+    assert rows() == some_left > 0
+    store.close()
+
+    ballast.unlink()
+    store, _ = open_store(small_disk / "store", reserve_bytes=0)
+    assert rows() == some_left
+    assert store.purge(64 * KIB) is True
+    assert rows() < some_left
+    purge_all(store)
+    assert rows() == 0

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flame.config import paths
+from flame.config import capacity, paths
 from flame.config.components import (
     ExecutorManagerConfig,
     SessionManagerConfig,
@@ -13,7 +13,6 @@ from flame.config.components import (
 from flame.config.files import load
 from flame.config.processes import MARKER, component_of
 from flame.model.resources import Resources
-from flame.supervisor import machine
 from flame.supervisor.settings import Settings, command, environment, prepare
 
 
@@ -44,6 +43,7 @@ def test_components_can_read_what_is_written(tmp_path: Path, name: str, embedded
     [
         (0, 4, 64 << 30, "cpu=1,mem=1g", 0),
         (2, 4, 64 << 30, "cpu=1,mem=1g", 0),
+        (4, 4, 64 << 30, "cpu=1,mem=1g", 0),
         (8, 2, 2 << 30, "cpu=1,mem=256m", 8),
         (0, 4, 1 << 30, "cpu=1,mem=256m", 0),
         (3, 1, 1 << 30, "cpu=1,mem=341m", 3),
@@ -58,11 +58,12 @@ def test_default_request_fits_so_many_times(
     request_text: str,
     cpu: int,
 ) -> None:
-    monkeypatch.setattr(machine, "cpus", lambda: cpus)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: memory_bytes)
+    monkeypatch.setattr(capacity, "cpus", lambda: cpus)
+    monkeypatch.setattr(capacity, "memory_bytes", lambda: memory_bytes)
     session_manager, executor_manager = written(Settings(str(tmp_path), executors=executors))
     assert Resources.parse(session_manager.default_resources) == Resources.parse(request_text)
-    assert executor_manager.cpu == cpu
+    assert executor_manager.cpu == cpu  # the machine's own, unless there are more executors
+    assert executor_manager.executors == (executors or cpus)
 
 
 def test_directories_are_private(tmp_path: Path) -> None:

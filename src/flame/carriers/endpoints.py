@@ -1,80 +1,18 @@
-"""Endpoints: `unix:///path`, `frames://host:port` and `http://host:port`, and the sockets behind them."""
+"""The sockets behind endpoints: bound where that is safe, connected, and their errors in words."""
 
 import os
 import socket
 from errno import EADDRINUSE
 from fcntl import LOCK_EX, flock
 from stat import S_ISSOCK
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Unavailable
+from flame.model.endpoint import Endpoint
+from flame.model.errors import ConfigurationError, FailedPrecondition, Unavailable
 
-MAX_UNIX_PATH_BYTES: Final = 107
-"""Longest path of a Unix socket, a limit of Linux."""
 _BACKLOG: Final = 1024
-_FORMS: Final = "write it like unix:///run/flame.sock, frames://127.0.0.1:8081 or http://127.0.0.1:8080"
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a carrier is reached.
-
-    Args:
-        scheme: `unix` and `frames` speak frames, `http` speaks gRPC.
-        path: of the Unix socket, absolute; empty for the others.
-        host, port: of the others.
-
-    Example:
-        >>> str(Endpoint.parse("frames://localhost:8081"))
-        'frames://localhost:8081'
-    """
-
-    scheme: Literal["unix", "frames", "http"]
-    path: str = ""
-    host: str = ""
-    port: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> "Endpoint":
-        """Read an endpoint.
-
-        Raises:
-            InvalidArgument: no endpoint, a scheme that is not served, or a path that is too long for a Unix socket.
-        """
-        scheme, separator, rest = text.partition("://")
-        if scheme == "unix" and separator:
-            return cls(scheme="unix", path=_check_path(text, rest))
-        if scheme in ("frames", "http") and separator:
-            host, port = split_address(rest.rstrip("/"), text)
-            return cls(scheme="frames" if scheme == "frames" else "http", host=host, port=port)
-        if scheme == "https":
-            raise InvalidArgument(f"endpoint {text!r}: TLS is not supported yet", hint="use http://")
-        raise InvalidArgument(f"{text!r} is no endpoint", hint=_FORMS)
-
-    @property
-    def address(self) -> str:
-        """`host:port`, with brackets around an IPv6 address."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"unix://{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.address}"
-
-
-def split_address(address: str, shown: str = "") -> tuple[str, int]:
-    """Split `host:port`; brackets around an IPv6 address are removed.
-
-    Raises:
-        InvalidArgument: no host, or no port from 0 to 65535. It names `shown` if that is given.
-    """
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    if not host or not colon or (":" in host) != bracketed or not (port.isascii() and port.isdecimal()):
-        raise InvalidArgument(f"{shown or address!r}: not host:port", hint="e.g. 127.0.0.1:8080, port 0 takes any")
-    if int(port) > 65535:
-        raise InvalidArgument(f"{shown or address!r}: there is no port {port}", hint="the largest is 65535")
-    return host, int(port)
 
 
 def check_loopback(host: str, shown: str) -> str:
@@ -98,18 +36,6 @@ def check_loopback(host: str, shown: str) -> str:
             hint="use 127.0.0.1, localhost, ::1 or a unix:// endpoint",
         )
     return host
-
-
-def _check_path(shown: str, path: str) -> str:
-    if not path.startswith("/") or "\0" in path:
-        raise InvalidArgument(f"endpoint {shown!r}: the path of a Unix socket has to be absolute", hint=_FORMS)
-    nbytes = len(os.fsencode(path))
-    if nbytes > MAX_UNIX_PATH_BYTES:
-        raise InvalidArgument(
-            f"endpoint {shown!r}: the path has {nbytes} bytes, and a Unix socket's can have {MAX_UNIX_PATH_BYTES}",
-            hint="choose a shorter directory",
-        )
-    return path
 
 
 def bind(endpoint: Endpoint) -> socket.socket:

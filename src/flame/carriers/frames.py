@@ -12,9 +12,10 @@ import struct
 from collections.abc import Callable
 from typing import Final, cast
 
-from flame.carriers.endpoints import Endpoint, bind, bound_endpoint, cannot_connect
+from flame.carriers.endpoints import bind, bound_endpoint, cannot_connect
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import Connected, Link, LinkHandler
+from flame.model.endpoint import Endpoint
 from flame.model.errors import InvalidArgument, Rejection
 from flame.model.limits import KIB, MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Message, Refused

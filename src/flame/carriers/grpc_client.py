@@ -8,8 +8,8 @@ from typing import Any, Final
 import grpc
 
 from flame.carriers.batches import CONNECT, HANDSHAKE, OPTIONS, take_batch
-from flame.carriers.endpoints import Endpoint
 from flame.carriers.messages import collect_messages
+from flame.model.endpoint import Endpoint
 from flame.model.errors import FailedPrecondition, FlameError, InvalidArgument, Rejection, Unavailable
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Hello, Message, Role, Welcome

@@ -13,9 +13,10 @@ import grpc
 import grpc.aio
 
 from flame.carriers.batches import CONNECT, HANDSHAKE, OPTIONS, take_batch
-from flame.carriers.endpoints import Endpoint, bind, check_loopback, split_address
+from flame.carriers.endpoints import bind, check_loopback
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import Connected, LinkHandler, Methods
+from flame.model.endpoint import Endpoint, split_address
 from flame.model.errors import ConfigurationError, FlameError, InvalidArgument, Rejection
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Hello, Message, Refused, Welcome

@@ -16,9 +16,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from flame.carriers.endpoints import Endpoint, cannot_connect, connect_socket
+from flame.carriers.endpoints import cannot_connect, connect_socket
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import ThreadLink
+from flame.model.endpoint import Endpoint
 from flame.model.errors import InvalidArgument
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Message

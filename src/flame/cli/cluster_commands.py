@@ -7,6 +7,7 @@ import click
 
 from flame.cli import errors, inventory, tables
 from flame.cli.click_support import version_option
+from flame.config import capacity
 from flame.supervisor import cluster
 from flame.supervisor.settings import EXECUTOR_MANAGER, SESSION_MANAGER, Settings
 
@@ -54,7 +55,9 @@ def up(data_dir: str | None, executors: int | None, port: int, mode: str) -> int
         running = cluster.up(settings, probe.has_node, lambda line: click.echo(f"flame: {line}"))
         nodes = probe.nodes()
     click.echo(f"flame is up, with {_counted(nodes, 'node')}")
-    click.echo(tables.pairs([("  endpoint", running.endpoint), ("  gRPC", running.grpc), ("  data", directory)]))
+    rows: list[tuple[str, object]] = [("  endpoint", running.endpoint), ("  gRPC", running.grpc)]
+    rows += [("  executors", _room(*cluster.most_executors(directory))), ("  data", directory)]
+    click.echo(tables.pairs(rows))
     return errors.OK
 
 
@@ -100,6 +103,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _room(executors: int, registered_cpus: int) -> str:
+    """How many executors there may be, and what that means where it is more than there are CPUs."""
+    if not registered_cpus:
+        return f"at most {executors}"
+    cpus = _counted(capacity.cpus(), "CPU")
+    return f"at most {executors}, on {cpus}: the node registers cpu={registered_cpus}, and executors share CPUs"
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 Options = Mapping[str, str]
 
 USAGE = 2
-_PR_SET_PDEATHSIG = 1
 
 
 class UsageError(Exception):
@@ -95,8 +94,7 @@ def _executor_manager(options: Options) -> int:
     config = check_executor_manager(load(path, ExecutorManagerConfig, _overrides(options)), str(path))
     from flame.executor_manager.main import run
 
-    run(config)
-    return 0
+    return run(config)
 
 
 def _supervisor(options: Options) -> int:
@@ -132,10 +130,11 @@ def _die_with_parent(options: Options, signal_name: str) -> None:
     """With `--parent PID`: get a signal when that process, which started this one, is gone."""
     if "parent" not in options:
         return
-    import ctypes
-    import signal
+    from signal import Signals
 
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, getattr(signal, signal_name), 0, 0, 0)
+    from flame.sandbox.host import die_with_parent
+
+    die_with_parent(Signals[signal_name])
     if os.getppid() != int(options["parent"]):  # it went before the line above
         raise SystemExit(1)
 

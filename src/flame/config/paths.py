@@ -3,9 +3,6 @@
 import os
 from pathlib import Path
 
-MAX_SOCKET_PATH_BYTES = 107
-"""Longest path of a Unix socket on Linux."""
-
 
 def default_data_dir() -> Path:
     """`$XDG_DATA_HOME/flame`, by default `~/.local/share/flame`."""

@@ -66,17 +66,6 @@ def alive(pid: int) -> bool:
     return bool(_read(pid, "cmdline"))
 
 
-def children(parent: int) -> list[int]:
-    """Live children of a process; zombies are left out."""
-    found = []
-    for pid in _pids():
-        # pid (name) state ppid ...; the name may hold spaces and parentheses
-        fields = _read(pid, "stat").rpartition(b")")[2].split()
-        if len(fields) > 1 and int(fields[1]) == parent and fields[0] not in (b"Z", b"X"):
-            found.append(pid)
-    return found
-
-
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 

@@ -1,34 +1,9 @@
-"""Payload columns: cutting a run of tasks out of the rows that hold it."""
+"""Payload columns: gathering a run of tasks out of the rows that hold it."""
 
-import struct
 from collections.abc import Iterable
-from typing import Final
 
+from flame.model.chunk import slice_columns
 from flame.model.errors import NotFound
-
-NO_PAYLOAD: Final = 0xFFFFFFFF
-"""The length that stands for None."""
-
-_LENGTH_BYTES: Final = 4
-
-
-def payload_bytes(lengths: bytes) -> int:
-    """How many bytes of blob a `lengths` column describes.
-
-    Example:
-        >>> payload_bytes((3).to_bytes(4, "little") + (5).to_bytes(4, "little"))
-        8
-    """
-    values: tuple[int, ...] = struct.unpack(f"<{len(lengths) // _LENGTH_BYTES}I", lengths)
-    total = sum(values)
-    return total - NO_PAYLOAD * values.count(NO_PAYLOAD) if total >= NO_PAYLOAD else total
-
-
-def cut(lengths: bytes, blob: bytes, start: int, stop: int) -> tuple[bytes, bytes]:
-    """The columns of the tasks at places [start, stop) of a row."""
-    begin = payload_bytes(lengths[: start * _LENGTH_BYTES])
-    part = lengths[start * _LENGTH_BYTES : stop * _LENGTH_BYTES]
-    return part, blob[begin : begin + payload_bytes(part)]
 
 
 def gather(session: int, first: int, count: int, rows: Iterable[tuple[int, int, bytes, bytes]]) -> tuple[bytes, bytes]:
@@ -48,10 +23,9 @@ def gather(session: int, first: int, count: int, rows: Iterable[tuple[int, int, 
         start, stop = task - row_first, min(end - row_first, row_count)
         if task == end or not 0 <= start < stop:
             break
-        if stop - start < row_count:
-            lengths, blob = cut(lengths, blob, start, stop)  # noqa: PLW2901
-        columns.append(lengths)
-        blobs.append(blob)
+        part, payloads = slice_columns(lengths, blob, start, stop - start)
+        columns.append(part)
+        blobs.append(payloads)
         task = row_first + stop
     if task < end:
         raise NotFound(

@@ -62,7 +62,11 @@ class Store(Protocol):
         """
 
     def purge(self, limit_bytes: int) -> bool:
-        """Delete about `limit_bytes` of rows that belong to deleted sessions; return whether more is left."""
+        """Delete about `limit_bytes` of rows that belong to deleted sessions; return whether more is left.
+
+        Each call is one commit: a purge that is interrupted goes on after `open` where it stopped. A full disk is no
+        error: then nothing is deleted, and more is left.
+        """
 
     def maintain(self) -> None:
         """Housekeeping between commits (checkpoints); cheap when there is nothing to do."""

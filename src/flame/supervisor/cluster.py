@@ -14,6 +14,7 @@ from flame.config import paths, processes, runtime
 from flame.config.components import ExecutorManagerConfig, SessionManagerConfig
 from flame.config.files import load
 from flame.config.probe import answers
+from flame.model.endpoint import MAX_UNIX_PATH_BYTES
 from flame.model.errors import ConfigurationError, FailedPrecondition, FlameError, InvalidArgument, Unavailable
 from flame.supervisor import detached, loop
 from flame.supervisor.settings import (
@@ -137,6 +138,19 @@ def status(data_dir: str) -> Status:
     return Status(data_dir=data_dir, pids=pids, executors=executors, cluster=cluster, answers=answers(socket_path))
 
 
+def most_executors(data_dir: str) -> tuple[int, int]:
+    """How many executors the cluster's node takes at most, and how many CPUs it has registered in their favour.
+
+    Returns:
+        Both as `flame up` has configured them; 0 CPUs for those that the machine has.
+
+    Raises:
+        ConfigurationError: the executor manager's configuration file cannot be read.
+    """
+    config = load(Path(paths.configuration_file(data_dir, EXECUTOR_MANAGER)), ExecutorManagerConfig)
+    return config.executors, config.cpu
+
+
 def normal_data_dir(path: str | None) -> str:
     """The absolute path of a data directory, without links, so that every command names it alike.
 
@@ -149,7 +163,7 @@ def normal_data_dir(path: str | None) -> str:
     if path and not path.isprintable():
         raise InvalidArgument(f"data directory {path!r}: it has unprintable characters", hint="choose another name")
     text = os.path.realpath(os.path.expanduser(path) if path else paths.default_data_dir())
-    nbytes, limit = len(os.fsencode(paths.socket_path(text))), paths.MAX_SOCKET_PATH_BYTES
+    nbytes, limit = len(os.fsencode(paths.socket_path(text))), MAX_UNIX_PATH_BYTES
     if nbytes > limit:
         raise InvalidArgument(
             f"data directory {text}: its path is {nbytes - limit} bytes too long for the Unix sockets in it",
@@ -189,7 +203,7 @@ def _settings_of(data_dir: str, wanted: Settings, say: Say) -> Settings:
         grpc=session_manager.grpc,
         mode=session_manager.mode,
     )
-    if settings != wanted:
+    if settings != wanted._replace(executors=wanted.max_executors):
         say("it runs already and keeps its settings; `flame down` first to change them")
     return settings
 

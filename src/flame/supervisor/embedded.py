@@ -47,7 +47,7 @@ def run(*, parent_fd: int, mode: str, executors: int) -> int:
             _say({"error": f"the embedded cluster cannot start: {failure}", "log": _last_lines(data_dir)})
     finally:
         lock.release()
-        remove_tree(data_dir)
+        _remove(data_dir)
     return 1 if failure else 0
 
 
@@ -84,17 +84,13 @@ def remove_stale(base: str) -> None:
                 and os.path.exists(f"{path}/run/supervisor.lock")
                 and not Lock(path).held()
             ):
-                remove_tree(path)
+                _remove(path)
 
 
-def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, whatever it is."""
-    import shutil
+def _remove(path: str) -> None:
+    from flame.sandbox.host import remove_tree  # here: the components start first
 
-    for _ in range(3):  # a process that is just dying may have made a file meanwhile
-        shutil.rmtree(path, ignore_errors=True)
-        if not os.path.exists(path):
-            return
+    remove_tree(path)
 
 
 def _ready(settings: Settings, base: str) -> None:

@@ -30,7 +30,6 @@ MAX_LOG_BYTES = 8 << 20
 _LOOK_S = 0.1
 _LOG_CHECK_S = 5.0
 _PROBE_S = 0.005
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Supervisor:
@@ -81,9 +80,11 @@ class Supervisor:
         self._poll.register(wake, select.POLLIN)
         if self._parent_fd >= 0:
             self._poll.register(self._parent_fd, select.POLLIN)
-        self._reaper = True
         self._start_due(time.monotonic())
-        become_subreaper()
+        from flame.sandbox.host import adopt_orphans  # here: it takes 10 ms, and the components start first
+
+        adopt_orphans()
+        self._reaper = True
         try:
             while not self._stopping and not self._failure():
                 self._turn(wake)
@@ -140,7 +141,7 @@ class Supervisor:
 
     def _reap(self, now_s: float) -> None:
         """Take note of every process below this one that has ended."""
-        for pid, status in reaped() if self._reaper else ():
+        for pid, status in self._ended():
             self._orphans_until_s = now_s + ORPHANS_S
             for component in self._components:
                 if component.pid == pid:
@@ -149,6 +150,22 @@ class Supervisor:
             if component.gone():
                 self._orphans_until_s = now_s + ORPHANS_S
                 log(f"{component.name} (pid {component.pid}) {component.ended(0, now_s)}")
+
+    def _ended(self) -> list[tuple[int, int]]:
+        """Process id and wait status of the children that have ended; none of a process that has other children."""
+        if not self._reaper:
+            return []
+        from flame.sandbox.host import reap
+
+        return reap()
+
+    def _children(self) -> list[int]:
+        """The processes below this one that have no other parent; none of a process that has other children."""
+        if not self._reaper:
+            return []
+        from flame.sandbox.host import children
+
+        return children(os.getpid())
 
     def _failure(self) -> str:
         return next((f"{c.name} {c.failure}" for c in self._components if c.failure), "")
@@ -202,7 +219,7 @@ class Supervisor:
     def _kill_orphans(self) -> None:
         """Kill the children of this process that are none of the components."""
         components = {component.pid for component in self._components}
-        for pid in processes.children(os.getpid()):
+        for pid in self._children():
             if pid not in components:
                 log(f"killed process {pid}, left behind by a component")
                 kill(pid)
@@ -210,37 +227,16 @@ class Supervisor:
     def _kill_rest(self) -> bool:
         """Kill whatever still belongs to the cluster; return whether there was something."""
         rest = [p.pid for p in processes.find(self.settings.data_dir) if p.component != "supervisor"]
-        if self._reaper:
-            rest += processes.children(os.getpid())
+        rest += self._children()
         for pid in rest:
             kill(pid)
         return bool(rest)
-
-
-def reaped() -> list[tuple[int, int]]:
-    """Children that have ended since the last call: process id and wait status."""
-    ended: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended
-        if pid == 0:
-            return ended
-        ended.append((pid, status))
 
 
 def kill(pid: int) -> None:
     """SIGKILL a process, if it is still there and may be."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
-
-
-def become_subreaper() -> None:
-    """Make processes below this one its children when their parents die."""
-    import ctypes  # here: it takes 10 ms, and the components start first
-
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def bound_log(path: str, limit_bytes: int) -> None:

@@ -7,9 +7,8 @@ import os
 import sys
 from typing import NamedTuple
 
-from flame.config import paths
+from flame.config import capacity, paths
 from flame.config.processes import MARKER
-from flame.supervisor import machine
 
 SESSION_MANAGER = "session-manager"
 EXECUTOR_MANAGER = "executor-manager"
@@ -33,6 +32,11 @@ class Settings(NamedTuple):
     grpc: str = ""
     mode: str = "durable"
     embedded: bool = False
+
+    @property
+    def max_executors(self) -> int:
+        """Most executors at a time, as a number."""
+        return self.executors or capacity.cpus()
 
     @property
     def socket_path(self) -> str:
@@ -64,10 +68,11 @@ def prepare(settings: Settings) -> None:
 def configuration(settings: Settings) -> dict[str, dict[str, str | int]]:
     """The configuration of each component, as `flame.config.components` describes it.
 
-    A node may take more executors than it has CPUs: it then registers as many CPUs as executors were asked for.
+    Executors ask for whole CPUs. So a node that is to take more executors than it has CPUs registers as many CPUs as
+    executors were asked for, and each executor gets a part of one.
     """
-    cpus = machine.cpus()
-    memory_mib = min(1024, machine.memory_bytes() // (settings.executors or cpus) // MIB)
+    executors = settings.max_executors
+    memory_mib = min(1024, capacity.memory_bytes() // executors // MIB)
     session_manager: dict[str, str | int] = {
         "data_dir": settings.data_dir,
         "mode": settings.mode,
@@ -78,10 +83,10 @@ def configuration(settings: Settings) -> dict[str, dict[str, str | int]]:
     executor_manager: dict[str, str | int] = {
         "data_dir": settings.data_dir,
         "endpoint": settings.endpoint,
-        "executors": settings.executors,
+        "executors": executors,
     }
-    if settings.executors > cpus:
-        executor_manager["cpu"] = settings.executors
+    if executors > capacity.cpus():
+        executor_manager["cpu"] = executors
     return {SESSION_MANAGER: session_manager, EXECUTOR_MANAGER: executor_manager}
 
 
