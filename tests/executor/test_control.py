@@ -62,6 +62,32 @@ def test_a_result_is_kept_for_the_next_stream(manager: ScriptedManager, control:
     assert len(manager.all(ReportOutcomes)) == 1
 
 
+def test_a_dismissed_executor_starts_nothing_more(manager: ScriptedManager, control: Control) -> None:
+    control.connect()
+    control.wait_enter()
+    control.entered()
+    manager.send(("here", BINDING), assignment(1, [b"a", b"b"]))
+    run = control.turn()
+    assert run
+    run.outputs.append(b"A")
+    control.dismiss()
+    assert control._half.limit == [0]
+    assert control.turn() is None
+    control.left(b"")
+    assert set(manager.wait_outputs(1)) == {1}
+
+
+def test_a_waiting_executor_is_dismissed(manager: ScriptedManager, control: Control) -> None:
+    control.connect()
+    control.wait_enter()
+    control.entered()
+    waiting = threading.Thread(target=control.turn, daemon=True)
+    waiting.start()
+    control.dismiss()
+    waiting.join(30)
+    assert not waiting.is_alive()
+
+
 def test_an_executor_without_business_ends(manager: ScriptedManager, start_node: StartNode) -> None:
     start_node()
     key = manager.bind("flame.service.flmping:Ping")

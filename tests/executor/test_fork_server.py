@@ -1,6 +1,7 @@
 """The fork server alone, at the end of a socket pair. (With a node around it: tests/executor_manager.)"""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -36,15 +37,18 @@ class Server:
         self.connection.settimeout(60)
         self.page = os.memfd_create("page")
         os.ftruncate(self.page, PAGE_BYTES)
+        leave, self.leave = os.pipe()
         self.process = subprocess.Popen(
             [
                 sys.executable, "-P", "-m", "flame.executor.fork_server", "fork-server", "--data-dir", str(folder),
                 "--socket", str(theirs.fileno()), "--page", str(self.page),
+                "--leave", str(leave), "--file-limit", "256",
             ],
-            pass_fds=(theirs.fileno(), self.page),
+            pass_fds=(theirs.fileno(), self.page, leave),
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         )  # fmt: skip
         theirs.close()
+        os.close(leave)
 
     def start(self, executor: str) -> Path:
         directory = self.folder / executor
@@ -73,6 +77,7 @@ def server(short_tmp: Path) -> Iterator[Server]:
     server.connection.close()
     server.process.wait(30)
     os.close(server.page)
+    os.close(server.leave)
 
 
 def test_it_forks_executors_and_reports_their_ends(server: Server) -> None:
@@ -82,6 +87,7 @@ def test_it_forks_executors_and_reports_their_ends(server: Server) -> None:
     wait_until_true(lambda: title(started.pid).startswith(f"flame executor e1 --data-dir {server.folder}"))
     assert title(server.process.pid).startswith(f"flame fork-server --data-dir {server.folder}")
     assert os.getsid(started.pid) == started.pid
+    assert resource.prlimit(started.pid, resource.RLIMIT_NOFILE)[0] == 256
     server.connection.send(encode(EndProcess(executor="e1", binding=1, signal=signal.SIGTERM)))
     assert server.hear() == ProcessExited(executor="e1", binding=1, signal=signal.SIGTERM)
     assert not alive(started.pid)

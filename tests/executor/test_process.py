@@ -1,6 +1,7 @@
 """An executor's process: what its service finds, and how it ends."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,3 +129,18 @@ def test_it_leaves_only_with_its_results_stored(
         lambda: manager.all(ExecutorExited) or [exit for join in manager.all(JoinNode) for exit in join.exits]
     )
     assert ended[0].left
+
+
+def test_a_service_may_use_select(manager: ScriptedManager, start_node: StartNode, service: Service) -> None:
+    node = start_node()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    key = manager.bind(
+        service("""
+import resource
+class S(FlameService):
+    def on_task_invoke(self, context): return str(resource.getrlimit(resource.RLIMIT_NOFILE)).encode()
+""")
+    )
+    manager.send(key, assignment(1, [b""]))
+    assert manager.wait_outputs(1)[1][1] == str((soft, hard)).encode()
+    assert resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)

@@ -22,10 +22,10 @@ def manager(short_tmp: Path) -> Iterator[ScriptedManager]:
 
 @pytest.fixture
 def start_node(manager: ScriptedManager, short_tmp: Path) -> Iterator[StartNode]:
-    """`start_node(**config)`: an executor manager process that has joined."""
+    """`start_node(prelude, **config)`: an executor manager process that has joined."""
     nodes: list[NodeUnderTest] = []
 
-    def start(**options: object) -> NodeUnderTest:
+    def start(prelude: str = "", **options: object) -> NodeUnderTest:
         data_dir = short_tmp / "d"
         data_dir.mkdir(exist_ok=True)
         config = ExecutorManagerConfig(
@@ -35,7 +35,7 @@ def start_node(manager: ScriptedManager, short_tmp: Path) -> Iterator[StartNode]
             **options,  # type: ignore[arg-type]
         )
         before = len(manager.all(JoinNode))
-        nodes.append(NodeUnderTest(config))
+        nodes.append(NodeUnderTest(config, prelude))
         manager.wait(JoinNode, count=before + 1)
         return nodes[-1]
 

@@ -20,6 +20,7 @@ import msgspec
 from flame.carriers.frames import FramesListener, serve
 from flame.carriers.port import Link
 from flame.config.components import ExecutorManagerConfig
+from flame.model.chunk import NONE_LENGTH
 from flame.model.messages import (
     AcknowledgeExit,
     AcknowledgeReport,
@@ -40,7 +41,6 @@ from flame.model.messages import (
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.model.states import TaskState
-from flame.protocol.runs import NONE_LENGTH
 from tests.support import wait_until_true
 
 Kind = TypeVar("Kind")
@@ -193,16 +193,16 @@ class ScriptedManager:
 
 
 class NodeUnderTest:
-    """An executor manager process."""
+    """An executor manager process; `prelude` is Python that it runs first, to break something."""
 
-    def __init__(self, config: ExecutorManagerConfig) -> None:
+    def __init__(self, config: ExecutorManagerConfig, prelude: str = "") -> None:
         self.config = config
         self.data_dir = Path(config.data_dir)
         self.error = (self.data_dir / "executor-manager.err").open("ab")
         code = (
             "import sys, msgspec; from flame.executor_manager.main import run;"
             "from flame.config.components import ExecutorManagerConfig as C;"
-            "run(msgspec.json.decode(sys.argv[1], type=C))"
+            f"{prelude}\nsys.exit(run(msgspec.json.decode(sys.argv[1], type=C)))"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, msgspec.json.encode(config).decode()],

@@ -1,74 +1,34 @@
-"""The node's capacity, from recorded trees."""
+"""What a node registers. How a machine is read: tests/config/test_capacity.py."""
 
 from pathlib import Path
 
 import pytest
 
 from flame.config.components import ExecutorManagerConfig
-from flame.executor_manager.capacity import capacity_of, cpus, memory_bytes
+from flame.executor_manager.capacity import capacity_of
 from flame.model.errors import ConfigurationError, InvalidArgument
 from flame.model.resources import Resources
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A machine with 8 CPUs and 16 GiB, without cgroups."""
-    write(tmp_path, "sys/devices/system/cpu/online", "0-3,8-11\n")
-    write(tmp_path, "proc/meminfo", "MemTotal:       16777216 kB\nMemFree:  1 kB\n")
-    return tmp_path
+def node(root: Path, *, cpu: int = 0, memory: str = "", gpu: int = 0) -> ExecutorManagerConfig:
+    return ExecutorManagerConfig(data_dir="/d", endpoint="", root=str(root), cpu=cpu, memory=memory, gpu=gpu)
 
 
-def write(root: Path, name: str, text: str) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_the_machine(root: Path) -> None:
-    assert (cpus(root), memory_bytes(root)) == (8, 16 << 30)
-    assert cpus(root, affinity=3) == 3
-
-
-def test_version_2_takes_the_least_on_the_way_up(root: Path) -> None:
-    write(root, "proc/self/cgroup", "0::/a/b\n")
-    write(root, "sys/fs/cgroup/a/b/cpu.max", "max 100000\n")
-    write(root, "sys/fs/cgroup/a/cpu.max", "250000 100000\n")
-    write(root, "sys/fs/cgroup/a/b/memory.max", "max\n")
-    write(root, "sys/fs/cgroup/a/memory.max", "1073741824\n")
-    assert (cpus(root), memory_bytes(root)) == (3, 1 << 30)
-
-
-def test_version_1(root: Path) -> None:
-    write(root, "proc/self/cgroup", "9:name=systemd:/\n4:memory:/m\n2:cpu,cpuacct:/c\n0::/\n")
-    write(root, "sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_quota_us", "50000\n")
-    write(root, "sys/fs/cgroup/cpu,cpuacct/c/cpu.cfs_period_us", "100000\n")
-    write(root, "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n")
-    write(root, "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n")
-    write(root, "sys/fs/cgroup/memory/m/memory.limit_in_bytes", "536870912\n")
-    write(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
-    assert (cpus(root), memory_bytes(root)) == (1, 512 << 20)
-
-
-def test_a_container_that_sees_its_cgroup_as_the_root(root: Path) -> None:
-    write(root, "proc/self/cgroup", "0::/kubepods/x\n")
-    write(root, "sys/fs/cgroup/cpu.max", "150000 100000\n")
-    write(root, "sys/fs/cgroup/memory.max", "2147483648\n")
-    assert (cpus(root), memory_bytes(root)) == (2, 2 << 30)
-
-
-def test_configuration_goes_first(root: Path) -> None:
-    config = ExecutorManagerConfig(data_dir="/d", endpoint="", root=str(root), cpu=3, memory="5g", gpu=2)
-    assert capacity_of(config) == Resources(cpu=3, memory_bytes=5 << 30, gpu=2)
-    found = ExecutorManagerConfig(data_dir="/d", endpoint="", root=str(root))
-    assert capacity_of(found) == Resources(cpu=8, memory_bytes=16 << 30)
+def test_configuration_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:       16777216 kB\n")
+    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-7\n")
+    assert capacity_of(node(tmp_path, cpu=3, memory="5g", gpu=2)) == Resources(cpu=3, memory_bytes=5 << 30, gpu=2)
+    assert capacity_of(node(tmp_path)) == Resources(cpu=8, memory_bytes=16 << 30)
 
 
 def test_values_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="memory of this node"):
-        memory_bytes(tmp_path)
-    assert cpus(tmp_path) == 1
+        capacity_of(node(tmp_path))
+    assert capacity_of(node(tmp_path, memory="1g")) == Resources(cpu=1, memory_bytes=1 << 30, gpu=0)
     with pytest.raises(InvalidArgument, match="lots"):
-        capacity_of(ExecutorManagerConfig(data_dir="/d", endpoint="", memory="lots"))
+        capacity_of(node(tmp_path, memory="lots"))
 
 
 def test_this_machine() -> None:

@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flame.executor_manager.logs import LogFile, LogPipe
+from flame.executor_manager.logs import LogDirectory, LogFile, LogPipe
 
 
 @given(st.lists(st.binary(max_size=70), max_size=20))
@@ -50,3 +51,51 @@ def test_the_end_of_the_writers_is_the_end(tmp_path: Path) -> None:
     pipe.handed_over()
     assert not pipe.pump()
     pipe.close()
+
+
+def wrote(logs: LogDirectory, executor: str, text: bytes) -> LogFile:
+    log = logs.open(executor)
+    log.write(text)
+    log.close()
+    return log
+
+
+def test_an_empty_log_goes_with_its_executor(tmp_path: Path) -> None:
+    logs = LogDirectory(tmp_path / "log", 100)
+    logs.ended(wrote(logs, "a", b""))
+    logs.ended(wrote(logs, "b", b"text"))
+    assert [path.name for path in (tmp_path / "log").iterdir()] == ["executor-b.log"]
+
+
+@pytest.mark.parametrize("bounds", [{"max_files": 6}, {"max_files_bytes": 3 * 80}])
+def test_the_newest_logs_are_kept(tmp_path: Path, bounds: dict[str, int]) -> None:
+    logs = LogDirectory(tmp_path, 100, **bounds)
+    live = wrote(logs, "live", b"x" * 80)
+    for number in range(8):
+        logs.ended(wrote(logs, f"e{number}", b"y" * 80))  # 50 bytes in the predecessor, 30 in the file
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"executor-{name}.log{end}" for name in ("live", "e5", "e6", "e7") for end in ("", ".1")}
+    again = wrote(logs, "e5", b"")
+    for log in (live, wrote(logs, "last", b"z" * 80)):
+        logs.ended(log)
+    assert not (tmp_path / "executor-e6.log").exists()
+    assert again.path.exists()
+
+
+def test_logs_of_an_earlier_start_count(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "old", "empty")):
+        path = tmp_path / f"executor-{name}.log"
+        path.write_text("" if name == "empty" else name)
+        os.utime(path, (1000 - age, 1000 - age))
+    logs = LogDirectory(tmp_path, 100, max_files=2)
+    logs.ended(wrote(logs, "now", b"x"))
+    assert {path.name for path in tmp_path.iterdir()} == {"executor-new.log", "executor-now.log"}
+
+
+def test_one_executor_with_two_processes_has_one_live_log(tmp_path: Path) -> None:
+    logs = LogDirectory(tmp_path, 100, max_files=0)
+    first, second = wrote(logs, "e", b"1"), wrote(logs, "e", b"2")
+    logs.ended(first)
+    assert first.path.read_bytes() == b"12"
+    logs.ended(second)
+    assert not first.path.exists()

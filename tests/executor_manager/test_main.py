@@ -57,3 +57,23 @@ def test_it_loads_no_grpc() -> None:
     code = "import sys, flame.executor_manager.main, flame.executor.fork_server; sys.exit('grpc' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(root / "src")})
+
+
+BROKEN = {
+    "the clock": "NodeHalf.tick = lambda half, now_ns: [1 / 0 for _ in half.executors]",
+    "a callback": "NodeHalf.started = lambda *arguments: 1 / 0",
+    "a burial": "import flame.executor_manager.launcher as launcher; launcher._remove_empty = lambda path: 1 / 0",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_failure_of_its_own_ends_it_with_a_message(
+    manager: ScriptedManager, start_node: StartNode, what: str
+) -> None:
+    node = start_node(f"from flame.protocol.node import NodeHalf; {BROKEN[what]}")
+    manager.bind("flame.service.flmping:Ping", executor="stays")
+    manager.bind("nowhere:S", executor="ends")
+    assert node.process.wait(30) == 1
+    assert "ended by a failure of its own" in node.said()
+    assert "ZeroDivisionError" in node.said()
+    wait_until_true(lambda: not processes_of(node.data_dir))

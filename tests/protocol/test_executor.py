@@ -254,6 +254,7 @@ def test_no_task_starts_above_the_bound_of_unacknowledged_bytes() -> None:
         half.active.outputs.append(bytes(MIB))
         half.active.large_bytes += MIB
         produced += MIB
+    assert MAX_UNACKNOWLEDGED_BYTES == 8 * MIB
     assert MAX_UNACKNOWLEDGED_BYTES <= produced <= MAX_UNACKNOWLEDGED_BYTES + 2 * MIB
     half.received(AcknowledgeReport(1000))
     half.turn(1000)

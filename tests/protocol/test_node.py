@@ -164,6 +164,28 @@ def test_end_executor() -> None:
     assert exit.failure == b""
 
 
+@pytest.mark.parametrize("cause", ["stop", "lease", "end"])
+def test_what_the_node_ended_is_no_death_of_a_task(cause: str) -> None:
+    node = joined()
+    table = started(node, start_timeout_ms=1_000_000)
+    table.enter_phase(Phase.BOUND, 0)
+    table.words[CURRENT] = 12
+    if cause == "stop":
+        node.stop()
+    elif cause == "lease":
+        assert KillExecutor("e", 1) in node.tick(600 * MS)
+    else:
+        node.received(EndExecutor(executor="e", binding=1, grace_ms=50), 0)
+    exit = ExecutorExited(executor="e", binding=1, session=7, signal=9, entered=True, killed=True)
+    assert node.exited("e", 1, 0, signal=9) == [exit]
+
+
+def test_a_node_that_stops_starts_nothing() -> None:
+    node = joined()
+    node.stop()
+    assert node.received(bind(), 0) == []
+
+
 @pytest.mark.parametrize(
     ("attached", "phase", "expected"),
     [
@@ -186,6 +208,7 @@ def test_timeouts(attached: bool, phase: Phase, expected: str | None) -> None:
     assert len(kills) == (expected is not None)
     (exit,) = node.exited("e", 1, 0, signal=9)
     assert isinstance(exit, ExecutorExited)
+    assert exit.killed == (expected == "")
     if expected:
         assert expected in FailureRecord.decode(exit.failure).message
         assert "/log" in FailureRecord.decode(exit.failure).message

@@ -5,6 +5,7 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flame.model.chunk import unpack
 from flame.model.messages import AssignTasks, HeldRange
 from flame.model.states import TaskState
 from flame.protocol.runs import Run, merged
@@ -38,6 +39,13 @@ def test_an_outcome_covers_what_was_answered() -> None:
     outcome = run.collect(170)
     assert (outcome.first, outcome.count, outcome.state, outcome.states) == (12, 1, TaskState.FAILED, b"")
     assert (run.next, run.unreported) == (13, 13)
+
+
+def test_an_output_may_be_none() -> None:
+    run = run_of([b""] * 3)
+    run.outputs += [b"a", None, b""]
+    outcome = run.collect(0)
+    assert unpack(outcome.lengths, outcome.blob) == [b"a", None, b""]
 
 
 def test_neighbours_of_one_attempt_merge() -> None:

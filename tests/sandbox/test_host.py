@@ -78,3 +78,31 @@ def test_a_tree_without_permissions_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
     assert tmp_path.exists()
     remove_tree(str(tmp_path / "t"))
+
+
+def test_freed_memory_is_kept() -> None:
+    result = run("""
+import resource
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def take():
+    for _ in range(5): [bytearray(1 << 20) for _ in range(20)]
+before = faults(); take(); default = faults() - before
+keep_freed_memory(); take()
+before = faults(); take(); kept = faults() - before
+print(default, kept)
+""")
+    default, kept = map(int, result.stdout.split())
+    assert default > 10_000  # each of the 100 was fresh, page by page
+    assert kept < 1_000
+
+
+def test_the_limit_of_open_files_is_raised_and_given_back() -> None:
+    result = run("""
+import resource
+NOFILE = resource.RLIMIT_NOFILE
+resource.setrlimit(NOFILE, (128, 512))
+print(raise_file_limit(), resource.getrlimit(NOFILE))
+lower_file_limit(128)
+print(resource.getrlimit(NOFILE))
+""")
+    assert result.stdout == "128 (512, 512)\n(128, 512)\n", result.stderr

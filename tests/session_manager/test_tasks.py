@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from flame.model.chunk import NONE_LENGTH
 from flame.model.errors import FailureRecord
-from flame.model.records import NONE_LENGTH, PutSegment, SegmentRecord
+from flame.model.records import PutSegment, SegmentRecord
 from flame.model.states import TaskState
 from flame.session_manager.tasks import outcome_of
 from flame.wire.published import frontend, types

@@ -40,6 +40,7 @@ class Control:
         self._page = page
         self._changed = threading.Condition(threading.Lock())
         self._link: ThreadLink | None = None
+        self._dismissed = False
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -128,12 +129,18 @@ class Control:
             self._send(self._half.enter_failed(failure))
 
     def turn(self) -> Run | None:
-        """Report what is due and wait for tasks to run; None when it is time to leave the session."""
+        """Report what is due and wait for tasks to run; None when it is time to leave the session.
+
+        What was given to it and not started is not run after `dismiss`: the session manager takes it back when this
+        process has ended.
+        """
         half = self._half
         with self._changed:
             while True:
                 now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
                 self._send(half.turn(now_ns))
+                if self._dismissed:
+                    return None
                 if half.active and now_ns >= self._page[LEASE_END]:
                     self._changed.wait(_LEASE_POLL_S)
                 elif half.active:
@@ -142,6 +149,13 @@ class Control:
                     return None
                 else:
                     self._changed.wait()
+
+    def dismiss(self) -> None:
+        """From any thread: the node ends, so leave the session after the task that runs."""
+        with self._changed:
+            self._dismissed = True
+            self._half.limit[0] = 0
+            self._changed.notify_all()
 
     def left(self, failure: bytes) -> None:
         """Tell that session leave returned, and wait until every report is acknowledged.

@@ -1,6 +1,6 @@
 """The fork server: a process that has imported all an executor needs, and forks one in a millisecond or two.
 
-    python -P -m flame.executor.fork_server fork-server --data-dir DIR --socket FD --page FD
+    python -P -m flame.executor.fork_server fork-server --data-dir DIR --socket FD --page FD --leave FD --file-limit N
 
 One thread, one loop over `poll`: requests of the executor manager (`flame.protocol.launch`), and the deaths of its
 children. It adopts the orphans of its executors and kills them: a child of the fork server that is no executor is
@@ -37,7 +37,15 @@ from flame.protocol.launch import (
     decode_request,
     encode,
 )
-from flame.sandbox.host import adopt_orphans, die_with_parent, keep_freed_memory, kill_children, reap, remove_tree
+from flame.sandbox.host import (
+    adopt_orphans,
+    die_with_parent,
+    keep_freed_memory,
+    kill_children,
+    lower_file_limit,
+    reap,
+    remove_tree,
+)
 
 _SWEEP_POLL_MS: Final = 10
 _SWEEP_LIMIT_S: Final = 2.0
@@ -65,11 +73,13 @@ class ForkServer:
     Args:
         connection: a SOCK_SEQPACKET socket to the executor manager.
         page: descriptor of the node's page.
+        leave: descriptor of the pipe that tells executors to leave.
     """
 
-    def __init__(self, connection: socket.socket, page: int) -> None:
+    def __init__(self, connection: socket.socket, page: int, leave: int) -> None:
         self._connection = connection
         self._page = page
+        self._leave = leave
         self._live: dict[int, _Executor] = {}
         self._ended: list[_Executor] = []
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -128,7 +138,7 @@ class ForkServer:
         if pid == 0:
             try:
                 self._leave_child()
-                become_executor(start, parent, log=log, table=table, page=self._page)
+                become_executor(start, parent, log=log, table=table, page=self._page, leave=self._leave)
             finally:  # whatever happens in a child, the fork server's code is not for it
                 traceback.print_exc()
                 os._exit(EXIT_UNUSABLE)
@@ -223,17 +233,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--page", type=int, required=True)
+    parser.add_argument("--leave", type=int, required=True)
+    parser.add_argument("--file-limit", type=int, required=True)
     options = parser.parse_args(arguments)
     die_with_parent(signal.SIGTERM)
     adopt_orphans()
     keep_freed_memory()
+    lower_file_limit(options.file_limit)
     setproctitle.setproctitle(f"flame fork-server --data-dir {options.data_dir}")
-    for descriptor in (options.socket, options.page):
+    for descriptor in (options.socket, options.page, options.leave):
         os.set_inheritable(descriptor, False)
     connection = socket.socket(fileno=options.socket)
     _warm_up()
     try:
-        ForkServer(connection, options.page).serve()
+        ForkServer(connection, options.page, options.leave).serve()
     except msgspec.DecodeError as error:
         sys.exit(f"flame fork-server: the executor manager sent something unreadable: {error}")
 

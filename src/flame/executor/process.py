@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final, NoReturn
@@ -36,13 +37,14 @@ _SWITCH_INTERVAL_S: Final = 0.001
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
 
-def become_executor(start: StartProcess, parent: int, *, log: int, table: int, page: int) -> NoReturn:
+def become_executor(start: StartProcess, parent: int, *, log: int, table: int, page: int, leave: int) -> NoReturn:
     """Turn a fresh fork of the fork server into an executor; returns never.
 
     Args:
         start: what to be.
         parent: process id of the fork server.
         log, table, page: descriptors of the log's pipe, the executor's shared table and the node's page.
+        leave: descriptor of a pipe whose end of file says that the node ends.
     """
     die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
@@ -56,7 +58,7 @@ def become_executor(start: StartProcess, parent: int, *, log: int, table: int, p
     os.close(page)
     setproctitle.setproctitle(f"flame executor {start.executor} --data-dir {start.data_dir}")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    process = ExecutorProcess(start, SharedTable(memoryview(table_map)), memoryview(page_map).cast("Q"))
+    process = ExecutorProcess(start, SharedTable(memoryview(table_map)), memoryview(page_map).cast("Q"), leave)
     try:
         code = process.run()
     except BaseException as error:
@@ -95,12 +97,14 @@ class ExecutorProcess:
         start: what it was started for.
         table: its shared table.
         page: the node's page, as words.
+        leave: descriptor of a pipe whose end of file says that the node ends.
     """
 
-    def __init__(self, start: StartProcess, table: SharedTable, page: memoryview) -> None:
+    def __init__(self, start: StartProcess, table: SharedTable, page: memoryview, leave: int) -> None:
         self._start = start
         self._table = table
         self._page = page
+        self._leave_pipe = leave
         self._half = ExecutorHalf(
             executor=start.executor,
             binding=start.binding,
@@ -124,6 +128,7 @@ class ExecutorProcess:
             return EXIT_UNUSABLE
         self._enter_phase(Phase.BOUND)
         self._control.entered()
+        threading.Thread(target=self._await_dismissal, name="flame-leave", daemon=True).start()
         loop = TaskLoop(service, session_id, self._half, self._table.words, self._page)
         while run := self._control.turn():
             loop.run(run)
@@ -155,6 +160,11 @@ class ExecutorProcess:
         print(f"flame: {record.message}\n{record.traceback}", file=sys.stderr)  # noqa: T201
         self._control.enter_failed(data)
         self._control.flush(_FLUSH_S)
+
+    def _await_dismissal(self) -> None:
+        with contextlib.suppress(OSError):  # a service may close what it does not know
+            os.read(self._leave_pipe, 1)
+            self._control.dismiss()
 
     def _leave(self, service: FlameService) -> None:
         self._enter_phase(Phase.LEAVING)

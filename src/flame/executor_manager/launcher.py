@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from flame.executor_manager.logs import LogFile, LogPipe
+from flame.executor_manager.logs import LogDirectory, LogPipe
 from flame.model.messages import BindExecutor
 from flame.protocol.launch import (
     MAX_LAUNCH_BYTES,
@@ -37,6 +37,10 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _SWEEP_PAUSE_S: Final = 0.01
 _SWEEP_LIMIT_S: Final = 5.0
+_SHORT_TASK_S: Final = 0.05
+"""At an orderly stop: what runs then may end within this time, so that its executor can leave."""
+_LEAVE_S: Final = 1.5
+"""And this long may an executor take to leave, or to heed SIGTERM."""
 _STOP_LIMIT_S: Final = 5.0
 
 Key = tuple[str, int]
@@ -75,7 +79,7 @@ class _Process:
         self.table = SharedTable(memoryview(self.map))
         self.pid = 0
         self.sent = False
-        self.ending = False
+        self.buried = False
         self.grace: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -95,6 +99,8 @@ class Launcher:
         max_log_bytes: per executor.
         started: called with key and pid.
         exited: called with key and `Exit`, once per launched executor; its table can still be read.
+        failed: called with an exception that the launcher cannot go on after.
+        file_limit: soft limit of open files for the executors.
     """
 
     def __init__(
@@ -107,14 +113,18 @@ class Launcher:
         max_log_bytes: int,
         started: Callable[[Key, int], None],
         exited: Callable[[Key, Exit], None],
+        failed: Callable[[BaseException], None],
+        file_limit: int,
     ) -> None:
         self._data_dir = data_dir
         self._temporary_dir = temporary_dir
         self._node = node
         self._endpoint = endpoint
-        self._max_log_bytes = max_log_bytes
+        self._logs = LogDirectory(data_dir / "log" / f"node-{node}", max_log_bytes)
         self._started = started
         self._exited = exited
+        self._failed = failed
+        self._file_limit = file_limit
         self._loop = asyncio.get_running_loop()
         self._processes: dict[Key, _Process] = {}
         self._outbox: deque[LaunchRequest] = deque()
@@ -124,6 +134,8 @@ class Launcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cleared = asyncio.Event()
         self._stopping = False
+        # Its end of file tells all executors to leave.
+        self._leave_read, self._leave_write = os.pipe2(os.O_CLOEXEC)
         self.page = NodePage()
 
     # --- what the node asks for ------------------------------------------------------------------------------------
@@ -134,7 +146,6 @@ class Launcher:
         Raises:
             OSError: its log or temporary directory cannot be made, or descriptors ran out.
         """
-        log_path = self._data_dir / "log" / f"executor-{bind.executor}.log"
         directory = self._temporary_dir / f"{bind.binding:x}"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         start = StartProcess(
@@ -151,17 +162,22 @@ class Launcher:
             data_dir=str(self._data_dir),
             temporary_dir=str(directory),
         )
-        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        process = _Process(start, LogPipe(LogFile(log_path, self._max_log_bytes)))
+        log = self._logs.open(bind.executor)
+        try:
+            process = _Process(start, LogPipe(log))
+        except OSError:
+            log.close()
+            self._logs.ended(log)
+            raise
         self._processes[bind.executor, bind.binding] = process
         self._loop.add_reader(process.pipe.read_end, self._pump, process)
         self._send(start)
-        return process.table, str(log_path)
+        return process.table, str(log.path)
 
     def kill(self, key: Key, grace_ms: int = 0) -> None:
         """Kill an executor, with SIGTERM and after `grace_ms` with SIGKILL."""
         process = self._processes.get(key)
-        if process is None:
+        if process is None or process.buried:
             return
         if process.grace:
             process.grace.cancel()
@@ -186,11 +202,12 @@ class Launcher:
         command = [
             sys.executable, "-P", "-m", "flame.executor.fork_server", "fork-server",
             "--data-dir", str(self._data_dir), "--socket", str(theirs.fileno()), "--page", str(self.page.descriptor),
+            "--leave", str(self._leave_read), "--file-limit", str(self._file_limit),
         ]  # fmt: skip
         try:
             self._server = subprocess.Popen(
                 command,
-                pass_fds=(theirs.fileno(), self.page.descriptor),
+                pass_fds=(theirs.fileno(), self.page.descriptor, self._leave_read),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
@@ -264,8 +281,8 @@ class Launcher:
 
     def _bury(self, key: Key, process: _Process, end: Exit) -> None:
         """The process is gone: remove what it had here, then tell."""
-        if not process.ending:
-            process.ending = True
+        if not process.buried:
+            process.buried = True
             self._spawn(self._clear_away(key, process, end))
 
     async def _clear_away(self, key: Key, process: _Process, end: Exit) -> None:
@@ -273,6 +290,7 @@ class Launcher:
             process.grace.cancel()
         self._loop.remove_reader(process.pipe.read_end)
         process.pipe.close()
+        self._logs.ended(process.pipe.log)
         if not _remove_empty(process.start.temporary_dir):
             await asyncio.to_thread(remove_tree, process.start.temporary_dir)
         del self._processes[key]
@@ -287,11 +305,17 @@ class Launcher:
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._failed(error)
 
     def _lost(self) -> None:
         """The fork server ended. Its executors end with it; what they leave comes to this process."""
         self._disconnect()
+        self._cleared.set()
         if not self._stopping:
             self._spawn(self._recover())
 
@@ -331,21 +355,35 @@ class Launcher:
         return statuses
 
     async def stop(self) -> None:
-        """Kill all executors and end the fork server; everything is gone afterwards."""
+        """End all executors and the fork server; everything is gone afterwards.
+
+        Whoever runs no task leaves its session; a running task cannot be waited for. SIGTERM comes before SIGKILL.
+        """
         self._stopping = True
+        os.close(self._leave_write)
+        await self._wait_buried(_SHORT_TASK_S)
+        for key, process in list(self._processes.items()):
+            if process.table.current or not process.table.entered:
+                self.kill(key, round(_LEAVE_S * 1000))
+        await self._wait_buried(_LEAVE_S)
         for key in list(self._processes):
             self.kill(key)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_LIMIT_S if self._connection else 0):
-                while self._processes:
-                    self._cleared.clear()
-                    await self._cleared.wait()
+        await self._wait_buried(_STOP_LIMIT_S)
         self._disconnect()
         if self._server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._server.wait, _STOP_LIMIT_S)
         await self._sweep()
         await asyncio.to_thread(remove_tree, str(self._temporary_dir))
+        os.close(self._leave_read)
+
+    async def _wait_buried(self, limit_s: float) -> None:
+        """Wait until every executor is buried, as long as there is a fork server that tells."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._processes and self._connection:
+                    self._cleared.clear()
+                    await self._cleared.wait()
 
 
 def _remove_empty(path: str) -> bool:

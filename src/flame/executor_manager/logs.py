@@ -1,10 +1,15 @@
-"""What an executor prints: from a pipe into a file of bounded size."""
+"""What executors print: from a pipe into a file of bounded size, in a directory of bounded size."""
 
+import contextlib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from flame.model.limits import MAX_LOG_FILES, MAX_LOG_FILES_BYTES
+
 _READ_BYTES: Final = 64 * 1024
+_PREDECESSOR: Final = ".1"
 
 
 class LogFile:
@@ -44,8 +49,84 @@ class LogFile:
 
     def _rotate(self) -> None:
         os.close(self._file)
-        os.replace(self.path, f"{self.path}.1")
+        os.replace(self.path, f"{self.path}{_PREDECESSOR}")
         self._open()
+
+
+class LogDirectory:
+    """The logs of one node's executors; of those that have ended the newest are kept, and no empty ones.
+
+    Args:
+        path: of the directory, which belongs to this node alone.
+        max_bytes: per executor.
+        max_files: of ended executors together.
+        max_files_bytes: of the same.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int, *, max_files: int = MAX_LOG_FILES, max_files_bytes: int = MAX_LOG_FILES_BYTES
+    ) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._max_files_bytes = max_files_bytes
+        self._live: Counter[str] = Counter()
+        self._ended: dict[str, list[int]] = {}  # the sizes of its files by name, oldest first
+        self._files = self._files_bytes = 0
+        with contextlib.suppress(OSError):
+            found = [(entry.stat().st_mtime_ns, entry.name) for entry in os.scandir(path)]
+            for name in dict.fromkeys(name.removesuffix(_PREDECESSOR) for _, name in sorted(found)):
+                self._keep(name)
+
+    def open(self, executor: str) -> LogFile:
+        """The log of an executor that starts.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        name = f"executor-{executor}.log"
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = LogFile(self._path / name, self._max_bytes)
+        self._forget(name)
+        self._live[name] += 1
+        return log
+
+    def ended(self, log: LogFile) -> None:
+        """The executor of this log, which is closed, has ended."""
+        name = log.path.name
+        self._live[name] -= 1
+        if self._live[name]:
+            return
+        del self._live[name]
+        self._keep(name)
+        while self._ended and (self._files > self._max_files or self._files_bytes > self._max_files_bytes):
+            oldest = next(iter(self._ended))
+            self._forget(oldest)
+            for path in self._both(oldest):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _keep(self, name: str) -> None:
+        sizes = []
+        for path in self._both(name):
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+                if size:
+                    sizes.append(size)
+                else:
+                    path.unlink()
+        if sizes:
+            self._ended[name] = sizes
+            self._files += len(sizes)
+            self._files_bytes += sum(sizes)
+
+    def _forget(self, name: str) -> None:
+        sizes = self._ended.pop(name, [])
+        self._files -= len(sizes)
+        self._files_bytes -= sum(sizes)
+
+    def _both(self, name: str) -> tuple[Path, Path]:
+        return self._path / name, self._path / f"{name}{_PREDECESSOR}"
 
 
 class LogPipe:

@@ -8,9 +8,11 @@ import platform
 import signal
 import socket
 import sys
+import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from flame.config.components import ExecutorManagerConfig
 from flame.executor_manager.capacity import capacity_of
@@ -19,11 +21,14 @@ from flame.executor_manager.node import Node
 from flame.model.errors import ConfigurationError
 from flame.model.specs import check_node_name
 from flame.protocol.node import NodeHalf, NodeIdentity
-from flame.sandbox.host import adopt_orphans, remove_tree
+from flame.sandbox.host import adopt_orphans, raise_file_limit, remove_tree
 
 
-def run(config: ExecutorManagerConfig) -> None:
+def run(config: ExecutorManagerConfig) -> int:
     """Be a node until SIGTERM or SIGINT; then nothing of its executors is left. Call from the main thread.
+
+    Returns:
+        The exit code: 0, or 1 after a failure of its own, which it has printed.
 
     Raises:
         ConfigurationError: the data directory cannot be used, or is used by another node of this name.
@@ -44,10 +49,10 @@ def run(config: ExecutorManagerConfig) -> None:
     with _own(data_dir, node):
         adopt_orphans()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(config, identity, data_dir, data_dir / "tmp" / node))
+            return runner.run(_serve(config, identity, data_dir, data_dir / "tmp" / node))
 
 
-async def _serve(config: ExecutorManagerConfig, identity: NodeIdentity, data_dir: Path, temporary_dir: Path) -> None:
+async def _serve(config: ExecutorManagerConfig, identity: NodeIdentity, data_dir: Path, temporary_dir: Path) -> int:
     # What an executor manager that was killed could not remove.
     remove_tree(str(temporary_dir))
     node = Node(NodeHalf(identity), config.endpoint, _log)
@@ -59,11 +64,14 @@ async def _serve(config: ExecutorManagerConfig, identity: NodeIdentity, data_dir
         max_log_bytes=config.max_log_bytes,
         started=node.started,
         exited=node.exited,
+        failed=node.failed,
+        file_limit=raise_file_limit(),
     )
     node.launcher = launcher
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_failures_to(node))
     launcher.open()
     over = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
     _log(f"node {identity.node} with {identity.capacity}")
@@ -72,11 +80,29 @@ async def _serve(config: ExecutorManagerConfig, identity: NodeIdentity, data_dir
     try:
         await asyncio.wait((driving, ending), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await launcher.stop()
+        await node.stop()
         ending.cancel()
         driving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await driving
+    try:
+        await driving
+    except asyncio.CancelledError:
+        return 0
+    except Exception:
+        _log(f"ended by a failure of its own, please report it:\n{traceback.format_exc()}")
+    return 1
+
+
+def _failures_to(node: Node) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]:
+    """What is done about an exception of a callback: a node that has lost one must not look alive."""
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):  # the network's, and its connection is closed
+            loop.default_exception_handler(context)
+        else:
+            node.failed(error)
+
+    return handle
 
 
 @contextlib.contextmanager

@@ -34,15 +34,32 @@ class Node:
         self._link: Link | None = None
         self._closed = asyncio.Event()
         self._joined_once = False
+        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.launcher: Launcher
 
     async def run(self) -> None:
-        """Stay connected until cancelled."""
-        ticker = asyncio.create_task(self._tick_forever())
-        try:
-            await self._stay_connected()
-        finally:
-            ticker.cancel()
+        """Stay connected until cancelled.
+
+        Raises:
+            ExceptionGroup: something failed that must not, and the node cannot be relied on any more.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick_forever())
+            group.create_task(self._stay_connected())
+            group.create_task(self._fail())
+
+    def failed(self, error: BaseException) -> None:
+        """Let `run` raise this exception, which came up where nobody else can take it."""
+        if not self._failure.done():
+            self._failure.set_result(error)
+
+    async def _fail(self) -> None:
+        raise await self._failure
+
+    async def stop(self) -> None:
+        """End all executors; `run` goes on meanwhile, and tells the session manager."""
+        self._half.stop()
+        await self.launcher.stop()
 
     async def _stay_connected(self) -> None:
         pause_s = _FIRST_PAUSE_S

@@ -43,7 +43,7 @@ from flame.model.messages import (
 from flame.protocol.runs import Run, merged
 from flame.protocol.shared_table import CURRENT, SharedTable
 
-MAX_UNACKNOWLEDGED_BYTES: Final = 32 * MIB
+MAX_UNACKNOWLEDGED_BYTES: Final = 8 * MIB
 """Outputs an executor keeps for the session manager; above it no task is started until some are acknowledged."""
 SMALL_OUTPUT_BYTES: Final = 1024
 """Outputs up to this size are not counted one by one: `MAX_CHUNK_TASKS` of them are no more than one report holds."""

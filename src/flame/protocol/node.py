@@ -74,7 +74,7 @@ class HostedExecutor(msgspec.Struct, kw_only=True):
         bind: what it was started for.
         asked_ns: when its start was asked for.
         table: its shared table, once there is one.
-        killed: whether it is being killed.
+        killed: whether this node ends it, or has told it to leave.
         failure: why it was killed, where that is a failure to start or to enter.
         forgotten: its end interests nobody: it belongs to another store.
     """
@@ -108,6 +108,7 @@ class NodeHalf:
         self._join_sent = False
         self._join_sent_ns = 0
         self._pinged_ns = 0
+        self._stopping = False
         self.executors: dict[tuple[str, int], HostedExecutor] = {}
         self.exits: dict[tuple[str, int], ExecutorExited] = {}
         self.joined = False
@@ -210,7 +211,7 @@ class NodeHalf:
 
     def _bind(self, bind: BindExecutor, now_ns: int) -> list[Message | Action]:
         key = (bind.executor, bind.binding)
-        if key in self.executors or key in self.exits:
+        if self._stopping or key in self.executors or key in self.exits:
             return []
         check_name("executor", bind.executor, MAX_NODE_NAME_CHARS)  # it becomes part of paths
         self.executors[key] = HostedExecutor(bind=bind, asked_ns=now_ns)
@@ -221,6 +222,12 @@ class NodeHalf:
             return []
         executor.killed = True
         return [KillExecutor(executor.bind.executor, executor.bind.binding, grace_ms)]
+
+    def stop(self) -> None:
+        """The node ends in order: it starts nothing more, and whatever ends from now on was ended by it."""
+        self._stopping = True
+        for executor in self.executors.values():
+            executor.killed = True
 
     def opened(self, executor: str, binding: int, table: SharedTable, log_path: str) -> None:
         """The shared table and the log of an executor exist; its process comes next."""
@@ -256,16 +263,20 @@ class NodeHalf:
                 return [self._join(now_ns)]
             return []
         table = hosted.table
+        record = _failure(hosted, failure, exit_code, signal)
+        # What this node ended is no death of the task that ran: the task is not to blame, and runs again.
+        killed = hosted.killed and not record
         self.exits[key] = ExecutorExited(
             executor=executor,
             binding=binding,
             session=hosted.bind.session,
             exit_code=exit_code,
             signal=signal,
-            current=table.current if table else 0,
+            current=table.current if table and not killed else 0,
             entered=table.entered if table else False,
             left=table.phase is Phase.LEFT if table else False,
-            failure=_failure(hosted, failure, exit_code, signal),
+            failure=record,
+            killed=killed,
         )
         return [self.exits[key]] if self._join_sent else []
 
@@ -347,4 +358,4 @@ def _doing(hosted: HostedExecutor, phase: Phase) -> str:
 
 
 def _see(hosted: HostedExecutor) -> str:
-    return f"; its output is in {hosted.log_path}" if hosted.log_path else ""
+    return f"; its output, if any, is in {hosted.log_path}" if hosted.log_path else ""

@@ -1,16 +1,13 @@
 """Runs: the tasks of an assignment as an executor holds them, with what they have answered so far."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final
 
+from flame.model.chunk import pack_optional
 from flame.model.errors import InvalidArgument
 from flame.model.messages import AssignTasks, HeldRange, Outcome
 from flame.model.states import TaskState
-
-NONE_LENGTH: Final = 0xFFFFFFFF
-"""Stands in a lengths column for a task that returned None."""
 
 _SUCCEED = bytes((TaskState.SUCCEED,))
 _FAILED = TaskState.FAILED.value
@@ -98,6 +95,7 @@ class Run:
         first = self.unreported
         self.reported += count
         self.large_bytes = 0
+        lengths, blob = pack_optional(outputs)
         busy_ns = max(0, until_ns - self.since_ns)
         self.since_ns = until_ns
         state, states = self._states(first, count)
@@ -107,8 +105,8 @@ class Run:
             count=count,
             state=state,
             states=states,
-            lengths=_lengths(outputs),
-            blob=b"".join([output for output in outputs if output]),
+            lengths=lengths,
+            blob=blob,
             busy_ns=busy_ns,
         )
 
@@ -123,13 +121,6 @@ class Run:
         if len(failed) in (0, count):
             return (TaskState.FAILED if failed else TaskState.SUCCEED), b""
         return TaskState.SUCCEED, bytes(column)
-
-
-def _lengths(outputs: Sequence[bytes | None]) -> bytes:
-    try:
-        return array("I", map(len, outputs)).tobytes()  # type: ignore[arg-type]
-    except TypeError:
-        return array("I", [NONE_LENGTH if output is None else len(output) for output in outputs]).tobytes()
 
 
 def merged(ranges: Iterator[HeldRange]) -> list[HeldRange]:

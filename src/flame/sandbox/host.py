@@ -8,6 +8,7 @@ Linux only.
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -15,8 +16,6 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
-
-from flame.model.errors import FailedPrecondition
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -51,8 +50,22 @@ def keep_freed_memory() -> None:
             _LIBC.mallopt(option, _KEPT_BYTES)
 
 
+def raise_file_limit() -> int:
+    """Let this process open as many files as it may (the hard limit); returns the limit that it had (the soft one)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
+
+
+def lower_file_limit(soft: int) -> None:
+    """Give this process, and what it forks, a soft limit of open files again: `select()` fails above 1,024."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
 def _prctl(option: int, value: int) -> None:
     if not sys.platform.startswith("linux"):
+        from flame.model.errors import FailedPrecondition  # here: supervisors have no time to import it
+
         raise FailedPrecondition(f"executors need Linux, this is {sys.platform}")
     if _LIBC.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
