@@ -19,7 +19,7 @@ def test_states_in_words() -> None:
         ("cpu=1,mem=1g", "cpu=1,mem=1g"),
         ("cpu=2,mem=512m,gpu=1", "cpu=2,mem=512m,gpu=1"),
         ("cpu=2,mem=24684096k", "cpu=2,mem=23.5g"),
-        ("", "cpu=0,mem=0"),
+        ("", "cpu=1,mem=0"),
     ],
 )
 def test_resources_in_words(text: str, shown: str) -> None:
