@@ -62,6 +62,26 @@ def test_the_window_is_bounded_but_takes_one_large_task() -> None:
     assert block.accepts(SUBMIT_WINDOW_BYTES + 1)
 
 
+def test_a_feed_of_large_tasks_is_sent_a_window_at_a_time() -> None:
+    """All at once would be more than a link buffers, and again after each reconnect."""
+    wire = Wire()
+    block = wire.submission(Collector())
+    feed = Feed(Collector())
+    block.feeds.append(feed)
+    feed.items += [bytes(MAX_CHUNK_BYTES) for _ in range(50)]
+    block.draw(feed)
+    fitting = SUBMIT_WINDOW_BYTES // (MAX_CHUNK_BYTES + 32)
+    assert _chunks(wire) == [(1 + number, 1) for number in range(fitting)]
+    assert feed.blocked
+    wire.carry_up(1)
+    wire.carry_down(1)
+    assert _chunks(wire)[-1] == (1 + fitting, 1), "an acknowledgement makes room for one more"
+    wire.settle()
+    assert not feed.items
+    assert list(feed.spans) == [(1, 51)]
+    assert block.stored == 51
+
+
 def test_a_resend_keeps_its_cuts() -> None:
     wire = Wire()
     block = wire.submission(Collector())

@@ -31,7 +31,7 @@ class Feed:
     thread to look up before it takes the next input: the stream is `idle`, or results are there.
     """
 
-    __slots__ = ("attention", "idle", "items", "sink", "spans")
+    __slots__ = ("attention", "blocked", "idle", "items", "sink", "spans")
 
     def __init__(self, sink: Sink) -> None:
         self.items: list[bytes] = []
@@ -39,6 +39,8 @@ class Feed:
         self.spans: deque[tuple[int, int]] = deque()
         """Ids that were given to it, as [first, end), ascending; the owner drops those it has done with."""
         self.attention = False
+        self.blocked = False
+        """Whether some of it waits for room in the window."""
         self.idle = False
 
     def numbered(self, first: int, count: int) -> None:
@@ -133,22 +135,25 @@ class Submission(Attachment):
     def draw(self, feed: Feed, *, all_of_it: bool = False) -> None:
         """Number and send what a feed holds: full chunks, and the rest if the stream is idle or `all_of_it` is set.
 
-        In a block that has ended it fails: the owner of the feed goes on filling it until it looks up.
+        What the window has no room for waits for acknowledgements (`blocked`). In a block that has ended it fails: the owner of the feed goes on filling it until it looks up.
         """
         if self.refusal is not None:
             if feed.items:
                 self._fail_feed(feed, self.refusal)
             return
         while (items := feed.items[:MAX_CHUNK_TASKS]) and (
-            not self._chunks or len(items) == MAX_CHUNK_TASKS or all_of_it
+            not self._chunks or len(items) == MAX_CHUNK_TASKS or feed.blocked or all_of_it
         ):
             self._cut()
             for run in _runs(items):
+                feed.blocked = bool(self._chunks) and sum(map(len, run)) > self.room_bytes()
+                if feed.blocked:
+                    return
                 first = self.next_id
                 self._route(first, len(run), feed.sink)
                 feed.numbered(first, len(run))
                 self._send_chunk(first, run)
-            del feed.items[: len(items)]
+                del feed.items[: len(run)]
 
     def flush(self) -> None:
         """Send everything that is not sent yet."""
@@ -275,7 +280,12 @@ class Submission(Attachment):
         self.stored = max(self.stored, min(next_id, self.next_id))
 
     def _proceed(self) -> None:
-        if not self._chunks and self.live and self.refusal is None:
+        if not self.live or self.refusal is not None:
+            return
+        for feed in self.feeds:
+            if feed.blocked:
+                self.draw(feed)
+        if not self._chunks:
             self._cut()
             for feed in self.feeds:
                 self.draw(feed)
