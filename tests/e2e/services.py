@@ -174,3 +174,25 @@ class NotAService:
 
 class Incomplete(flame.FlameService):
     """Has no `on_task_invoke`."""
+
+
+class Breaker(flame.FlameService):
+    """Does to its executor what no task should."""
+
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes | None:
+        word = context.input
+        if word == b"close all":
+            os.closerange(3, 1024)
+        elif word in (b"child raises", b"child exits", b"child returns"):
+            child = os.fork()
+            if child == 0:
+                if word == b"child raises":
+                    raise ValueError("in the child")
+                if word == b"child exits":
+                    sys.exit(0)
+                return b"child"
+            os.waitpid(child, 0)
+            return b"parent"
+        elif word == b"surrogate":
+            raise ValueError("bad file caf\udce9")
+        return word

@@ -1,6 +1,8 @@
 """Cancelling, closing, leaving by an exception, and Ctrl-C."""
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -190,3 +192,21 @@ def test_control_c_of_flmping(make_cluster: MakeCluster) -> None:
         assert process.returncode == 130
         (view,) = connection.list_sessions()
         assert view.state is SessionState.CLOSED
+
+
+def test_closing_a_connection_stores_what_was_submitted(cluster: Cluster) -> None:
+    """Also at the end of a program that closes nothing."""
+    with cluster.session("Echo") as kept:
+        for how in ("connection.close()", "pass"):
+            script = (
+                "import sys, flame\n"
+                "connection = flame.connect(sys.argv[1])\n"
+                "session = connection.open_session(sys.argv[2])\n"
+                "for number in range(20_000): session.run(b'x')\n" + how
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", script, cluster.endpoint, kept.id], capture_output=True, text=True, timeout=60
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+        shown = kept.connection.get_session(kept.id)
+        assert shown.pending + shown.running + shown.succeed == 40_000

@@ -84,3 +84,26 @@ def test_a_session_goes_on_after_a_deadly_task(cluster: Cluster) -> None:
             assert isinstance(deadly.exception(60), flame.TaskFailed)
             view = connection.get_session(session.id)
             assert (view.succeed, view.failed, view.unfinished) == (3, 1, 0)
+
+
+def test_a_task_that_breaks_its_executor_and_returns_is_charged_too(cluster: Cluster) -> None:
+    with cluster.session("Breaker", max_instances=1) as session:
+        futures = [session.run(word) for word in (b"one", b"close all", b"two")]
+        assert isinstance(futures[1].exception(60), flame.TaskFailed)
+        assert futures[2].result(60) == b"two"
+        assert futures[0].result(60) == b"one"
+
+
+@pytest.mark.parametrize("word", [b"child raises", b"child exits", b"child returns"])
+def test_a_child_forked_by_a_task_does_not_answer_for_it(cluster: Cluster, word: bytes) -> None:
+    with cluster.session("Breaker", max_instances=1) as session:
+        assert session.invoke(word, timeout=60) == b"parent"
+        assert session.invoke(b"and on", timeout=60) == b"and on"
+
+
+def test_an_exception_whose_message_is_no_unicode_is_told(cluster: Cluster) -> None:
+    with cluster.session("Breaker") as session:
+        failure = session.run(b"surrogate").exception(60)
+        assert isinstance(failure, flame.TaskFailed)
+        assert failure.type == "ValueError"
+        assert failure.message == "bad file caf\\udce9"

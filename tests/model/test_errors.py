@@ -83,3 +83,8 @@ def test_a_failure_record_round_trips() -> None:
 @pytest.mark.parametrize("data", [b"not json", b"", b"\xff\xfe", b"[1, 2]"])
 def test_a_failure_that_is_no_record_is_shown_as_it_is(data: bytes) -> None:
     assert FailureRecord.decode(data).message == data.decode("utf-8", "replace")
+
+
+def test_a_failure_whose_text_is_no_unicode_is_told_all_the_same() -> None:
+    record = FailureRecord("bad file caf\udce9", type="ValueError", traceback="\udcff")
+    assert FailureRecord.decode(record.encode()) == FailureRecord("bad file caf\\udce9", "ValueError", "\\udcff")

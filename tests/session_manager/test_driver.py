@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from flame.core.control.events import SessionCreateRequested
+from flame.core.control.events import RowsPurged, SessionCreateRequested, SpaceMeasured
+from flame.core.control.state import Batch
 from flame.model.errors import ResourceExhausted
 from flame.model.limits import MAX_WAITING_BYTES
 from flame.model.records import Write
@@ -129,6 +130,37 @@ def test_a_defect_in_a_turn_ends_the_process_before_anything_is_answered() -> No
     assert done.returncode == 74
     assert done.stdout == ""
     assert "ZeroDivisionError: a defect" in done.stderr
+
+
+def test_results_of_an_executor_that_has_more_to_do_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait a moment for others, but never longer, and whatever is urgent takes them along."""
+
+    async def test(served: Served) -> None:
+        turns: list[int] = []
+        driver = served.driver
+        real_turn = driver._pump.turn
+
+        def turn(now_ms: int) -> Batch:
+            turns.append(len(driver._pump))
+            return real_turn(now_ms)
+
+        await asyncio.sleep(0.01)  # what the start of the driver asked for
+        monkeypatch.setattr(driver._pump, "turn", turn)
+        monkeypatch.setattr(driver._pump, "can_wait", lambda event: isinstance(event, RowsPurged))
+        for _ in range(3):
+            driver.offer(RowsPurged(more=False))
+        await asyncio.sleep(0)
+        assert not turns
+        async with asyncio.timeout(10):
+            while not turns:
+                await asyncio.sleep(0.001)
+        assert turns == [3]
+        driver.offer(RowsPurged(more=False))
+        driver.offer(SpaceMeasured(free_bytes=1 << 40))
+        await asyncio.sleep(0)
+        assert turns[:2] == [3, 2]
+
+    serve(test)
 
 
 def test_too_much_waiting_is_refused() -> None:

@@ -15,6 +15,7 @@ from flame.cli import errors
 from flame.cli.click_support import run_click, version_option
 from flame.cli.ping_report import Progress, completed, created, summary
 from flame.model.errors import FlameError, InvalidArgument
+from flame.model.limits import MAX_TASK_BYTES_CEILING
 from flame.model.resources import Resources
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 APPLICATION = "flmping"
 WINDOW_TASKS = 100_000
+MOST_TASKS = 1_000_000_000
+MOST_MS = 24 * 3_600_000
+MOST_PRIORITY = (1 << 32) - 1
 
 
 def read_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
@@ -30,6 +34,14 @@ def read_size(context: click.Context, parameter: click.Parameter, value: str) ->
         return Resources.parse(f"mem={value}").memory_bytes
     except InvalidArgument:
         raise click.BadParameter(f"{value!r} is not a size; write it like 512, 64k, 100m or 1g") from None
+
+
+def read_payload_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """Read the size of an input or output, which no configuration lets be larger than the ceiling."""
+    size = read_size(context, parameter, value)
+    if size > MAX_TASK_BYTES_CEILING:
+        raise click.BadParameter(f"{value!r} is more than a task may have ({MAX_TASK_BYTES_CEILING} bytes)")
+    return size
 
 
 def read_resources(context: click.Context, parameter: click.Parameter, value: str | None) -> Resources | None:
@@ -64,14 +76,24 @@ class Tally:
 
 
 @click.command()
-@click.option("-t", "--task-num", metavar="N", type=click.IntRange(1), default=10, show_default=True, help="Tasks.")
-@click.option("-d", "--duration", metavar="MS", type=click.IntRange(0), default=0, help="Duration of each task.")
+@click.option(
+    "-t", "--task-num", metavar="N", type=click.IntRange(1, MOST_TASKS), default=10, show_default=True, help="Tasks."
+)
+@click.option(
+    "-d", "--duration", metavar="MS", type=click.IntRange(0, MOST_MS), default=0, help="Duration of each task."
+)
 @click.option("-m", "--memory", metavar="SIZE", callback=read_size, default="0", help="Memory of each task, e.g. 64m.")
 @click.option("-c", "--common-data", metavar="TEXT", help="Common data of the session.")
-@click.option("-i", "--input-bytes", metavar="N", callback=read_size, default="0", help="Smallest input of a task.")
-@click.option("-o", "--output-bytes", metavar="N", callback=read_size, default="0", help="Smallest output of a task.")
+@click.option(
+    "-i", "--input-bytes", metavar="N", callback=read_payload_size, default="0", help="Smallest input of a task."
+)
+@click.option(
+    "-o", "--output-bytes", metavar="N", callback=read_payload_size, default="0", help="Smallest output of a task."
+)
 @click.option("-p", "--perf", is_flag=True, help="Print a summary with the latency of the tasks.")
-@click.option("-P", "--priority", metavar="N", type=click.IntRange(0), default=0, help="Priority of the session.")
+@click.option(
+    "-P", "--priority", metavar="N", type=click.IntRange(0, MOST_PRIORITY), default=0, help="Priority of the session."
+)
 @click.option("-r", "--resreq", metavar="cpu=N,mem=SIZE,gpu=N", callback=read_resources, help="What an executor needs.")
 @click.option("--endpoint", metavar="URL", help="The cluster.  [default: FLAME_ENDPOINT, then the one that runs]")
 @click.option("--embedded", is_flag=True, help="Run an embedded cluster, which ends with this command.")

@@ -20,7 +20,7 @@ import setproctitle
 from flame.executor.control import Control
 from flame.executor.failures import failure_of
 from flame.executor.services import ServiceUnusable, load_service
-from flame.executor.tasks import TaskLoop
+from flame.executor.tasks import TaskLoop, reset_forks
 from flame.model.errors import FailureRecord
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.launch import StartProcess
@@ -50,6 +50,7 @@ def become_executor(start: StartProcess, parent: int, *, log: int, table: int, p
     if os.getppid() != parent:
         os._exit(EXIT_UNUSABLE)
     os.setsid()
+    reset_forks()
     adopt_orphans()
     _redirect(log)
     table_map = mmap.mmap(table, TABLE_BYTES)

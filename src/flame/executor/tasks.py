@@ -4,8 +4,11 @@ This is the only code of Flame that runs once per task. It takes no lock, makes 
 vDSO) and formats nothing; whatever is rare sends it back to its caller, which takes a turn under the lock.
 """
 
+import os
+import sys
 import time
-from typing import Final
+import traceback
+from typing import Final, NoReturn
 
 from flame.executor.failures import failure_of
 from flame.model.errors import FailureRecord
@@ -15,6 +18,26 @@ from flame.protocol.shared_table import CURRENT, LEASE_END
 from flame.service import FlameService, TaskContext
 
 _BOOTTIME: Final = time.CLOCK_BOOTTIME
+_EXIT_FORKED: Final = 70
+_forked: Final[list[bool]] = []
+"""Not empty in a child that user code forked: it must not answer for its parent."""
+
+os.register_at_fork(after_in_child=lambda: _forked.append(True))
+
+
+def reset_forks() -> None:
+    """This process is the executor itself, forked by the fork server."""
+    _forked.clear()
+
+
+def _leave_child(error: BaseException | None) -> NoReturn:
+    """End a forked child that came back from the task: its parent goes on alone."""
+    code = 0 if error is None else error.code if isinstance(error, SystemExit) else _EXIT_FORKED
+    if error is not None and not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 class TaskLoop:
@@ -45,7 +68,7 @@ class TaskLoop:
         words, page, limit = self._words, self._page, self._half.limit
         clock, boottime, small = time.clock_gettime_ns, _BOOTTIME, SMALL_OUTPUT_BYTES
         invoke, session_id, context = self._service.on_task_invoke, self._session_id, TaskContext
-        blob, append = run.blob, run.outputs.append
+        blob, append, forked = run.blob, run.outputs.append, _forked
         first = run.next
         place = first - run.base
         offsets = run.offsets[place:]
@@ -61,8 +84,12 @@ class TaskLoop:
             try:
                 output = invoke(context(session_id, task, blob[start:end]))
             except BaseException as error:
+                if forked:
+                    _leave_child(error)
                 self._fail(run, task, failure_of(error))
                 return
+            if forked:
+                _leave_child(None)
             start = end
             if output is None:
                 append(None)

@@ -211,8 +211,12 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
 
     def encode(self) -> bytes:
-        """The record as JSON."""
-        return msgspec.json.encode(self)
+        """The record as JSON. What is no Unicode (file names that could not be decoded) is shown with backslashes."""
+        try:
+            return msgspec.json.encode(self)
+        except UnicodeEncodeError:
+            fields = (self.message, self.type, self.traceback)
+            return msgspec.json.encode(FailureRecord(*(_printable(field) for field in fields)))
 
     @classmethod
     def decode(cls, data: bytes) -> "FailureRecord":
@@ -221,3 +225,7 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
             return msgspec.json.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return cls(data.decode("utf-8", "replace"))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

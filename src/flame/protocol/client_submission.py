@@ -135,7 +135,8 @@ class Submission(Attachment):
     def draw(self, feed: Feed, *, all_of_it: bool = False) -> None:
         """Number and send what a feed holds: full chunks, and the rest if the stream is idle or `all_of_it` is set.
 
-        What the window has no room for waits for acknowledgements (`blocked`). In a block that has ended it fails: the owner of the feed goes on filling it until it looks up.
+        What the window has no room for waits for acknowledgements (`blocked`). In a block that has ended all of it
+        fails: the owner of the feed goes on filling it until it looks up.
         """
         if self.refusal is not None:
             if feed.items:

@@ -1,5 +1,6 @@
 """A connection to a cluster."""
 
+import atexit
 import os
 import sys
 import weakref
@@ -12,6 +13,7 @@ from flame.model.limits import DELAY_RELEASE_MS, MAX_COMMON_DATA_BYTES
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec, check_application_name, check_session_id
 from flame.model.states import Shim
+from flame.protocol.client_submission import Submission
 from flame.sdk import calls
 from flame.sdk.embedded import EmbeddedCluster
 from flame.sdk.link import StreamOwner
@@ -25,6 +27,8 @@ Carrier = Literal["frames", "grpc"]
 
 CONNECT_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
+CLOSE_TIMEOUT_S = 5.0
+"""Longest wait of `Connection.close` until what was submitted is stored."""
 SOFTWARE = "flame-python"
 
 _connections: "weakref.WeakSet[Connection]" = weakref.WeakSet()
@@ -133,12 +137,36 @@ class Connection(StreamOwner):
         return f"<flame.Connection to {self.endpoint}: {state}>"
 
     def close(self) -> None:
-        """Close the connection; open sessions stay open, unfinished futures fail. An embedded cluster ends."""
+        """Close the connection; open sessions stay open, unfinished futures fail. An embedded cluster ends.
+
+        Tasks that were submitted and are not stored yet are sent first, for at most 5 s; a warning says how many were
+        not.
+        """
+        self._store_submitted()
         link = self.fail(FailedPrecondition("the connection was closed", hint="connect anew with flame.connect()"))
         if link is not None:
             link.close()
         if self._cluster is not None and not self.forked():
             self._cluster.stop()
+
+    def _store_submitted(self) -> None:
+        if self._cluster is not None or self.forked():
+            return  # nothing outlives an embedded cluster
+        with self.lock:
+            if self.stream.error is not None:
+                return
+            blocks = [block for block in self.stream.attachments.values() if isinstance(block, Submission)]
+            if not any(block.buffered for block in blocks):
+                return
+            for block in blocks:
+                block.flush()
+            left_s = CLOSE_TIMEOUT_S if self.stream.welcome is not None else 0
+            try:
+                self.wait_for(lambda: not any(block.buffered for block in blocks), left_s, "close", results=False)
+            except (FlameError, TimeoutError):
+                count = sum(block.next_id - block.stored for block in blocks)
+                self.notes.append(f"the connection to {self.endpoint} ends before {count} submitted tasks are stored")
+        self.tell()
 
     # --- applications ------------------------------------------------------------------------------------------------
 
@@ -457,4 +485,10 @@ def _after_fork_in_child() -> None:
         connection._become_forked()
 
 
+def _before_exit() -> None:
+    for connection in list(_connections):
+        connection._store_submitted()
+
+
+atexit.register(_before_exit)
 os.register_at_fork(after_in_child=_after_fork_in_child)

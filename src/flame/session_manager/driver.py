@@ -38,6 +38,8 @@ from flame.stores.port import Store
 
 SLOW_COMMIT_S = 0.002
 """Median commit above which commits move to a thread."""
+GATHER_S = 0.008
+"""How long results of an executor that has more to do may wait for others, to be stored with them."""
 SPACE_INTERVAL_S = 1.0
 BUSY_SPACE_INTERVAL_S = 0.02
 """How often free space is measured while something is written: a fast client fills hundreds of MB in a second."""
@@ -74,6 +76,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._stored: asyncio.Event | None = None
+        self._put_off: asyncio.TimerHandle | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at_ms: int | None = None
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -102,7 +105,10 @@ class Driver:
     def offer(self, event: Event) -> None:
         """Give the core an event; it is handled with all that arrives in this pass of the event loop."""
         self._pump.offer(event)
-        self._schedule()
+        if not self._pump.can_wait(event):
+            self._schedule()
+        elif self._put_off is None:
+            self._put_off = self._loop.call_later(GATHER_S, self._schedule)
 
     def check_room(self) -> None:
         """Raise unless there is room for another event.
@@ -155,6 +161,9 @@ class Driver:
 
     def _turn(self) -> None:
         self._scheduled = False
+        if self._put_off is not None:
+            self._put_off.cancel()
+            self._put_off = None
         batch = self._pump.turn(self._clock.now_ms())
         self._do(batch.now)
         if not batch.writes:

@@ -3,7 +3,7 @@
 from collections import deque
 
 from flame.core.control.events import ClientSaid, Event, ExecutorSaid, TaskCreateRequested
-from flame.core.control.reducer import committed, settle, step
+from flame.core.control.reducer import can_wait, committed, settle, step
 from flame.core.control.state import Batch, State, Turn
 from flame.model.messages import ReportOutcomes, SubmitChunk
 
@@ -31,6 +31,10 @@ class Pump:
         """Add an event."""
         self._events.append(event)
         self.waiting_bytes += _payload_bytes(event)
+
+    def can_wait(self, event: Event) -> bool:
+        """Whether the turn for this event may be put off for a moment."""
+        return can_wait(self.state, event)
 
     def turn(self, now_ms: int) -> Batch:
         """Make a turn of the events that wait (there may be none: deadlines are looked at in every turn)."""
