@@ -245,7 +245,8 @@ def test_a_client_that_vanishes(served: Served) -> None:
     served.connect(send())
     served.ends[0].wait_messages(1)
     served.channel.close()
-    assert "gone" in served.ends[0].wait_closed()
+    # grpc shows it as the end of the requests or as a cancelled call, whichever it notices first.
+    assert served.ends[0].wait_closed() in ("", "the other side is gone")
     gate.set()
 
 
