@@ -16,7 +16,7 @@ from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidAr
 from flame.model.limits import MAX_MESSAGE_BYTES
 from flame.model.messages import PingNode, Refused
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
-from flame.wire.codec import decode_manager, encode
+from flame.wire.packing import decode_manager, encode
 from tests.carriers.ends import End, LoopThread
 from tests.support import wait_until_true
 
@@ -110,11 +110,11 @@ def test_garbage_closes_that_connection_only(served: Served, garbage: bytes) -> 
     ("data", "reason"),
     [
         (struct.pack("<I", MAX_MESSAGE_BYTES + 1), "over the limit"),
-        (_frame(b"\xff\xff"), "no PeerEnvelope"),
-        (_frame(b"\xfa\x3e\x00"), "newer version"),
-        (_frame(encode(PingNode(-1))), "negative"),
+        (_frame(b"\xc1\xff"), "no message"),
+        (_frame(b"\x81\xa4type\xa4Sing"), "newer version"),
+        (_frame(encode(PingNode(-1))), "sent_ns"),
     ],
-    ids=["too long", "no protobuf", "unknown", "invalid"],
+    ids=["too long", "no message", "unknown", "invalid"],
 )
 def test_a_malformed_message_is_answered_with_why(served: Served, data: bytes, reason: str) -> None:
     with served.connect() as raw:

@@ -4,7 +4,7 @@ from flame.carriers.messages import collect_messages
 from flame.model.errors import InvalidArgument
 from flame.model.messages import Message, PingNode
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
-from flame.wire.codec import decode_peer, encode
+from flame.wire.packing import decode_peer, encode
 
 
 def _arrive(data: bytes) -> tuple[list[Message], InvalidArgument | None]:

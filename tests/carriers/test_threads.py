@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -16,7 +18,7 @@ from flame.model.endpoint import Endpoint
 from flame.model.errors import InvalidArgument, Unavailable
 from flame.model.messages import AcknowledgeReport, Call, Message, PingNode
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
-from flame.wire.codec import decode_peer, encode
+from flame.wire.packing import decode_peer, encode
 from tests.carriers.ends import CARRIERS, WAIT_S, End
 from tests.support import wait_until_true
 
@@ -29,9 +31,9 @@ class Raw:
         self.listener.settimeout(WAIT_S)
         self.endpoint = str(bound_endpoint(Endpoint.parse("frames://127.0.0.1:0"), self.listener))
         self.end = End(None)
-        self.link = open_link(
-            self.endpoint, self.end.received, self.end.closed, timeout_s=WAIT_S, name="link-under-test"
-        )
+        link = open_link(self.endpoint, self.end.received, self.end.closed, timeout_s=WAIT_S, name="link-under-test")
+        assert isinstance(link, FramesThreadLink)
+        self.link = link
         self.other = self.listener.accept()[0]
         self.other.settimeout(WAIT_S)
         assert self.other.recv(len(MAGIC), socket.MSG_WAITALL) == MAGIC
@@ -63,10 +65,10 @@ def test_a_server_that_speaks_something_else(raw: Raw) -> None:
     ("data", "reason"),
     [
         (b"\xff\xff\xff\xff", "over the limit"),
-        (_frame(b"\xff\xff"), "no ManagerEnvelope"),
-        (_frame(b"\xfa\x3e\x00"), "newer version"),
+        (_frame(b"\xc1\xff"), "no message"),
+        (_frame(b"\x81\xa4type\xa4Sing"), "newer version"),
     ],
-    ids=["too long", "no protobuf", "unknown"],
+    ids=["too long", "no message", "unknown"],
 )
 def test_a_malformed_message_ends_the_link_after_the_good_ones(raw: Raw, data: bytes, reason: str) -> None:
     raw.other.sendall(MAGIC + _frame(encode(AcknowledgeReport(5))) + data)
@@ -234,3 +236,123 @@ def test_overtaking_is_impossible_while_something_waits() -> None:
     assert got == calls
     theirs.close()
     assert ended.wait(WAIT_S)
+
+
+class Guest:
+    """A thread that waits for messages as an executor's main thread does, and takes them itself where it can."""
+
+    def __init__(self, raw: Raw, timeout_s: float = WAIT_S) -> None:
+        self.readers: list[str] = []
+        self.refused = threading.Event()
+        self.failure: BaseException | None = None
+        self._raw = raw
+        self._timeout_s = timeout_s
+        received = raw.link._received
+
+        def note(message: Message) -> None:
+            self.readers.append(threading.current_thread().name)
+            received(message)
+
+        raw.link._received = note
+        self._thread = threading.Thread(target=self._visit, name="guest", daemon=True)
+
+    def _visit(self) -> None:
+        link, end = self._raw.link, self._raw.end
+        try:
+            while not end.reasons:
+                seen = len(end.messages)
+                if not link.receive(self._timeout_s):
+                    self.refused.set()
+                    end.wait_for(partial(self._has_more, seen), "message")
+        except BaseException as error:
+            self.failure = error
+
+    def _has_more(self, seen: int) -> bool:
+        return len(self._raw.end.messages) > seen or bool(self._raw.end.reasons)
+
+    def settle(self) -> int:
+        """Start, be refused at first, and be let in after some message; return how many there were."""
+        self._thread.start()
+        assert self.refused.wait(WAIT_S)
+        self._raw.other.sendall(MAGIC)
+        for number in range(1, 10_000):
+            self._raw.other.sendall(_frame(encode(AcknowledgeReport(number))))
+            self._raw.end.wait_messages(number)
+            with suppress(AssertionError):
+                wait_until_true(lambda: self._raw.link._reader is threads._Reader.GUEST, 0.05)
+                return number
+        raise AssertionError("it was never let in")
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join(WAIT_S)
+        assert not self._thread.is_alive()
+
+
+def test_a_thread_that_waits_anyhow_takes_the_messages_itself(raw: Raw) -> None:
+    guest = Guest(raw)
+    settled = guest.settle()
+    for number in range(settled + 1, settled + 40):
+        raw.other.sendall(_frame(encode(AcknowledgeReport(number))))
+        raw.end.wait_messages(number)
+    assert raw.end.messages == [AcknowledgeReport(number) for number in range(1, settled + 40)]
+    assert guest.readers[0] == "link-under-test"
+    assert guest.readers[settled:] == 39 * ["guest"]
+    raw.other.close()
+    assert raw.end.wait_closed() == ""
+    guest.join()
+    assert not raw.link.receive(WAIT_S)
+
+
+def test_when_nobody_comes_the_io_thread_reads_again(raw: Raw) -> None:
+    raw.other.sendall(MAGIC)
+    for number in range(1, 200):
+        raw.link.receive(0)
+        raw.other.sendall(_frame(encode(AcknowledgeReport(number))))
+    assert raw.end.wait_messages(199) == [AcknowledgeReport(number) for number in range(1, 200)]
+    wait_until_true(lambda: raw.link._reader is threads._Reader.IO)
+
+
+def test_what_a_guest_cannot_read_ends_the_link_in_the_io_thread(raw: Raw) -> None:
+    guest = Guest(raw)
+    guest.settle()
+    raw.other.sendall(_frame(b"\xc1"))
+    assert "no message" in raw.end.wait_closed()
+    guest.join()
+    assert raw.end.reasons == [raw.end.reasons[0]]
+
+
+def test_a_guest_is_turned_out_when_the_link_is_aborted(raw: Raw) -> None:
+    guest = Guest(raw)
+    guest.settle()
+    raw.link.send(PingNode(1 << 64))
+    assert "cannot send" in raw.end.wait_closed()
+    guest.join()
+    assert guest.failure is None
+
+
+def test_a_guest_leaves_when_the_link_is_closed(raw: Raw) -> None:
+    guest = Guest(raw)
+    guest.settle()
+    raw.link.close()
+    raw.other.close()
+    assert raw.end.wait_closed() == ""
+    guest.join()
+
+
+def test_a_guest_s_own_failure_is_its_own_and_the_link_goes_on(raw: Raw) -> None:
+    guest = Guest(raw)
+    settled = guest.settle()
+    received = raw.link._received
+
+    def fail(message: Message) -> None:
+        if message == AcknowledgeReport(settled + 1):
+            raise ZeroDivisionError
+        received(message)
+
+    raw.link._received = fail
+    raw.other.sendall(_frame(encode(AcknowledgeReport(settled + 1))))
+    guest.join()
+    assert isinstance(guest.failure, ZeroDivisionError)
+    raw.other.sendall(_frame(encode(AcknowledgeReport(settled + 2))))
+    assert raw.end.wait_messages(settled + 1)[-1] == AcknowledgeReport(settled + 2)

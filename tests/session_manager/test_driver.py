@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from flame.core.control.effects import SendToClient, SendToExecutor
 from flame.core.control.events import RowsPurged, SessionCreateRequested, SpaceMeasured
 from flame.core.control.state import Batch
-from flame.model.errors import ResourceExhausted
+from flame.model.errors import Rejection, ResourceExhausted
 from flame.model.limits import MAX_WAITING_BYTES
+from flame.model.messages import AcknowledgeReport, ChunkAcknowledged, Message, PongNode, Refused
 from flame.model.records import Write
 from flame.model.specs import SessionSpec
 from flame.session_manager import driver as driver_module
@@ -196,3 +198,44 @@ def test_a_turn_handles_all_that_arrived_in_one_commit() -> None:
         assert store.commits == before + 1
 
     serve(test, store)
+
+
+class RecordingLink:
+    """A link that keeps what it is given."""
+
+    peer = "test"
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def buffered_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.sent.append(Refused(Rejection("ABORTED", "closed")))
+
+    def abort(self) -> None:
+        self.close()
+
+
+def test_a_lazy_message_goes_with_the_next_one_or_alone_after_a_moment() -> None:
+    async def test(served: Served) -> None:
+        driver, first, second = served.driver, RecordingLink(), RecordingLink()
+        driver.links.update({901: first, 902: second})
+        lazy = ChunkAcknowledged(attachment=1, next_id=2)
+        later = SendToExecutor("1-1", 1, AcknowledgeReport(1), 902, lazy=True)
+        driver._do([SendToClient(901, lazy, lazy=True), later, SendToClient(903, lazy, lazy=True)])
+        assert not first.sent
+        assert not second.sent
+        driver._do([SendToClient(901, PongNode(1))])
+        assert first.sent == [lazy, PongNode(1)]
+        async with asyncio.timeout(10):
+            while not second.sent:
+                await asyncio.sleep(0.001)
+        assert second.sent == [AcknowledgeReport(1)]
+        assert first.sent == [lazy, PongNode(1)]
+
+    serve(test)

@@ -260,7 +260,7 @@ def _one_of_each() -> tuple[Snapshot, list[Write]]:
         min_instances=1,
         max_instances=8,
         batch_size=2,
-        priority=-5,
+        priority=5,
         resources=Resources(cpu=2, memory_bytes=1 << 40, gpu=1),
     )
     session = SessionRecord(

@@ -1,7 +1,7 @@
 """Random messages of every kind, made from the structs themselves."""
 
 from enum import IntEnum
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from hypothesis import strategies as st
@@ -74,6 +74,8 @@ def structs(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
 
 def values(annotation: Any) -> st.SearchStrategy[Any]:
     """Valid values of a field."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     simple = {int: NUMBERS, str: TEXTS, bytes: st.binary(max_size=20), bool: st.booleans(), type(None): st.none()}
     specs = {Resources: RESOURCES, SessionSpec: SESSION_SPECS, ApplicationSpec: APPLICATION_SPECS}
     if annotation in simple:

@@ -20,7 +20,7 @@ from flame.model.errors import InvalidArgument, Rejection
 from flame.model.limits import KIB, MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Message, Refused
 from flame.protocol.frames import MAGIC, FrameDecoder, Payload, frame_header
-from flame.wire.codec import decode_manager, decode_peer, encode_parts
+from flame.wire.packing import decode_manager, decode_peer, encode_parts
 
 LINGER_S: Final = 5.0
 """How long a closed link waits for the other side to take what was sent and close too."""

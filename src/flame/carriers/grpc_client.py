@@ -121,6 +121,10 @@ class GrpcThreadLink:
         """Bytes queued and not yet taken by grpc."""
         return self._waiting_bytes + self._leaving_bytes
 
+    def receive(self, timeout_s: float) -> bool:
+        """False: only the I/O thread of this carrier receives."""
+        return False
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is queued; return whether that was reached in time."""
         with self._changed:

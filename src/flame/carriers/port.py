@@ -78,6 +78,19 @@ class ThreadLink(Protocol):
         """Send from any thread, in call order, without blocking: written at once where the socket takes it, else
         queued for the I/O thread. Dropped once the link is closed."""
 
+    def receive(self, timeout_s: float) -> bool:
+        """Be the I/O thread for a while: take messages in the calling thread, which would wait for them anyhow.
+
+        A change of threads for each message is saved that way where messages come in a quick succession; otherwise,
+        and in a carrier that cannot do it, this returns False at once, and the I/O thread goes on.
+
+        Args:
+            timeout_s: longest wait, in seconds.
+
+        Returns:
+            Whether `received` was called.
+        """
+
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by the operating system."""
 

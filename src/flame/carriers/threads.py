@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum
 from itertools import islice
 from typing import Final
 
@@ -24,8 +25,10 @@ from flame.model.errors import InvalidArgument
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Message
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
-from flame.wire.codec import decode_manager, encode_parts
+from flame.wire.packing import decode_manager, encode_parts
 
+GUEST_PAUSE_S: Final = 0.002
+"""How long the I/O thread leaves the socket alone after a guest has left: for the next one."""
 LINGER_S: Final = 5.0
 """How long a closed link waits for the other side to take what was sent and close too."""
 _VECTORS: Final = 64
@@ -68,6 +71,15 @@ def open_link(
     return link
 
 
+class _Reader(Enum):
+    """Who reads the socket: one at a time."""
+
+    IO = 1
+    NOBODY = 2
+    """The I/O thread leaves it to the next guest, for a moment."""
+    GUEST = 3
+
+
 class FramesThreadLink:
     """A stream of frames on a connected socket; `run` is its I/O thread's."""
 
@@ -83,6 +95,12 @@ class FramesThreadLink:
         self._outbox_bytes = 0
         self._lost = False  # something that was sent cannot have arrived
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._reader = _Reader.IO
+        self._visits = self._visits_seen = 0  # of guests, also of those who were refused
+        self._has_read = False
+        self._guest_poll = select.poll()
+        self._guest_poll.register(connection, select.POLLIN)
+        self._ended = False  # nothing more can be read
         self._sending = True  # messages are taken
         self._listening = True  # messages are delivered
         self._aborted = False
@@ -107,6 +125,27 @@ class FramesThreadLink:
                 self._queue(parts)
             elif self._queue(parts, self._write(parts)):
                 self._wake()
+
+    def receive(self, timeout_s: float) -> bool:
+        """Be the I/O thread for a while; see `ThreadLink.receive`."""
+        with self._lock:
+            self._visits += 1
+            if self._reader is not _Reader.NOBODY or not self._listening:
+                return False
+            self._reader = _Reader.GUEST
+        reader = _Reader.IO  # after an error, or without a message in all the time, it is the I/O thread's again
+        try:
+            events = self._guest_poll.poll(timeout_s * 1000)
+            if events:
+                reader = _Reader.NOBODY
+                self._ended = not self._read()
+            return bool(events)
+        finally:
+            with self._lock:
+                self._reader = reader
+                if reader is _Reader.IO or self._ended:
+                    self._wake()
+                self._drained.notify_all()
 
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by the operating system."""
@@ -190,41 +229,80 @@ class FramesThreadLink:
                 self._lost = self._lost or bool(self._outbox)
                 self._outbox.clear()
                 self._outbox_bytes = 0
+                if self._reader is _Reader.GUEST:
+                    self._turn_out()
                 self._socket.close()
                 os.close(self._wakeup)
                 self._drained.notify_all()
             self._closed(self._reason)
 
     def _serve(self) -> None:
-        connection, wakeup = self._socket.fileno(), self._wakeup
         poll = select.poll()
-        poll.register(wakeup, select.POLLIN)
-        poll.register(connection, select.POLLIN)
-        interest = select.POLLIN
+        poll.register(self._wakeup, select.POLLIN)
+        interest = 0
         deadline_s: float | None = None
         shut = False
         while True:
             with self._lock:
                 self._write_outbox()
-                if self._aborted:
+                if self._aborted or self._ended:
                     return
-                wanted = select.POLLIN | (select.POLLOUT if self._outbox else 0)
+                reads = self._is_reader()
                 if not self._sending and not shut and not self._outbox:
                     self._shut_down()
                     shut = True
+                wanted = (select.POLLIN if reads else 0) | (select.POLLOUT if self._outbox else 0)
+            if wanted != interest:
+                self._watch(poll, wanted)
+                interest = wanted
             if not self._sending and deadline_s is None:
                 deadline_s = time.monotonic() + LINGER_S
-            if wanted != interest:
-                poll.modify(connection, wanted)
-                interest = wanted
-            events = poll.poll(None if deadline_s is None else max(0.0, deadline_s - time.monotonic()) * 1000)
-            if not events and deadline_s is not None:
+            left_s = None if deadline_s is None else deadline_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
                 return
-            for descriptor, event in events:
-                if descriptor == wakeup:
-                    os.eventfd_read(wakeup)
-                elif event & ~select.POLLOUT and not self._read():
-                    return
+            pause_s = left_s if reads else GUEST_PAUSE_S
+            events = poll.poll(None if pause_s is None else pause_s * 1000)
+            if not self._handle(events, reads):
+                return
+
+    def _watch(self, poll: select.poll, wanted: int) -> None:
+        if wanted:
+            poll.register(self._socket, wanted)
+        else:  # a socket that nothing is wanted of would still tell of its end, again and again
+            poll.unregister(self._socket)
+
+    def _handle(self, events: list[tuple[int, int]], reads: bool) -> bool:
+        """Read and deliver; return whether there may be more."""
+        for descriptor, event in events:
+            if descriptor == self._wakeup:
+                os.eventfd_read(self._wakeup)
+            elif reads and event & ~select.POLLOUT:
+                self._has_read = True
+                if not self._read():
+                    return False
+        return True
+
+    def _is_reader(self) -> bool:
+        """Whether the I/O thread reads now. The lock is held.
+
+        It lets go of the socket after a message if somebody came for it who was refused, and takes it again when
+        nobody has come for a while.
+        """
+        if self._reader is _Reader.IO and not self._has_read:
+            return True
+        came = self._visits != self._visits_seen
+        self._visits_seen = self._visits
+        self._has_read = False
+        if self._reader is not _Reader.GUEST:
+            self._reader = _Reader.NOBODY if came else _Reader.IO
+        return self._reader is _Reader.IO
+
+    def _turn_out(self) -> None:
+        """Make a guest leave the socket before it is closed. The lock is held, and released while waiting."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        while self._reader is _Reader.GUEST:
+            self._drained.wait()
 
     def _shut_down(self) -> None:
         with suppress(OSError):  # the other side is gone: reading will tell

@@ -9,7 +9,7 @@ from typing import Final
 from flame.carriers.port import ThreadLink
 from flame.carriers.threads import open_link
 from flame.model.errors import Aborted, FlameError
-from flame.model.messages import EnterSession, Message
+from flame.model.messages import AcknowledgeReport, EnterSession, Message
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.runs import Run
 from flame.protocol.shared_table import LEASE_END
@@ -21,6 +21,8 @@ _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
 _LEASE_POLL_S: Final = 0.05
 _CONNECT_TIMEOUT_S: Final = 10.0
+_GUEST_S: Final = 0.005
+"""How long the main thread reads from the link itself; for longer waits it sleeps until the control thread wakes it."""
 
 
 class Control:
@@ -38,9 +40,14 @@ class Control:
         self._half = half
         self._endpoint = endpoint
         self._page = page
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        # A condition for the one thread that waits, at a fraction of the cost: this is the way of every single task.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._waits = False
         self._link: ThreadLink | None = None
         self._dismissed = False
+        self._leaves = False
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -64,7 +71,7 @@ class Control:
             link = open_link(self._endpoint, received, closed, timeout_s=_CONNECT_TIMEOUT_S, name="flame-control")
         except FlameError:
             return False
-        with self._changed:
+        with self._lock:
             self._link = link
             link.send(self._half.hello())
         ready.set()
@@ -82,14 +89,15 @@ class Control:
     def _lost(self, reason: str) -> None:
         if reason:
             _log(f"lost the session manager: {reason}; connecting again")
-        with self._changed:
+        with self._lock:
             self._half.disconnected()
             self._link = None
-            self._changed.notify_all()
+            self._ring()
         self._reconnect()
 
     def _received(self, message: Message) -> None:
-        with self._changed:
+        ring = False
+        with self._lock:
             try:
                 answers = self._half.received(message)
             except Aborted as error:
@@ -102,30 +110,55 @@ class Control:
                     self._link.close()
                 return
             self._send(answers)
-            self._changed.notify_all()
+            # Who has nothing to run need not be woken up to hear that all is stored.
+            if self._waits and (type(message) is not AcknowledgeReport or self._leaves or not self._half.idle):
+                self._waits = False
+                ring = True
+        if ring:
+            self._bell.release()
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:
             if self._link:
                 self._link.send(message)
 
+    # --- waiting, with the lock held -------------------------------------------------------------------------------
+
+    def _wait(self, timeout_s: float = -1) -> None:
+        """The main thread waits until something may have changed; it may be woken up for nothing."""
+        self._waits = True
+        self._lock.release()
+        try:
+            rung = self._bell.acquire(timeout=timeout_s)
+        finally:
+            self._lock.acquire()
+        if not rung:
+            if not self._waits:
+                self._bell.acquire()  # it was rung after the time was over
+            self._waits = False
+
+    def _ring(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._bell.release()
+
     # --- the main thread -------------------------------------------------------------------------------------------
 
     def wait_enter(self) -> EnterSession:
         """Wait for what session enter needs."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._half.enter)
-            assert self._half.enter is not None
+        with self._lock:
+            while self._half.enter is None:
+                self._wait()
             return self._half.enter
 
     def entered(self) -> None:
         """Tell that session enter succeeded."""
-        with self._changed:
+        with self._lock:
             self._send(self._half.succeeded())
 
     def enter_failed(self, failure: bytes) -> None:
         """Tell that it failed."""
-        with self._changed:
+        with self._lock:
             self._send(self._half.enter_failed(failure))
 
     def turn(self) -> Run | None:
@@ -135,27 +168,42 @@ class Control:
         process has ended.
         """
         half = self._half
-        with self._changed:
+        may_receive = True
+        with self._lock:
             while True:
                 now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
                 self._send(half.turn(now_ns))
                 if self._dismissed:
                     return None
                 if half.active and now_ns >= self._page[LEASE_END]:
-                    self._changed.wait(_LEASE_POLL_S)
+                    self._wait(_LEASE_POLL_S)
                 elif half.active:
                     return half.active
                 elif half.leaving and half.idle:
                     return None
+                elif may_receive:
+                    may_receive = self._receive()
                 else:
-                    self._changed.wait()
+                    self._wait()
+                    may_receive = True
+
+    def _receive(self) -> bool:
+        """Take the next message in this thread, if the link lets it; what came meanwhile has to be looked at."""
+        link = self._link
+        if link is None:
+            return False
+        self._lock.release()
+        try:
+            return link.receive(_GUEST_S)
+        finally:
+            self._lock.acquire()
 
     def dismiss(self) -> None:
         """From any thread: the node ends, so leave the session after the task that runs."""
-        with self._changed:
+        with self._lock:
             self._dismissed = True
             self._half.limit[0] = 0
-            self._changed.notify_all()
+            self._ring()
 
     def left(self, failure: bytes) -> None:
         """Tell that session leave returned, and wait until every report is acknowledged.
@@ -163,9 +211,11 @@ class Control:
         There is no other bound than the lease, at whose end the executor manager kills this process: results that are
         not stored would have to be computed again.
         """
-        with self._changed:
+        with self._lock:
+            self._leaves = True
             self._send(self._half.left(failure))
-            self._changed.wait_for(lambda: self._half.drained)
+            while not self._half.drained:
+                self._wait()
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything is handed to the operating system, or for `timeout_s`."""

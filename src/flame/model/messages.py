@@ -1,14 +1,16 @@
 """What peers say to each other on a stream, as data.
 
-One message is one value of these structs; `flame.wire` turns it into a protobuf envelope of package `flame.v1` and
-back. A stream is a long-lived, bidirectional, ordered sequence of messages between a peer (client, executor or node)
-and the session manager. It starts with `Hello` from the peer and `Welcome` (or `Refused`) from the manager.
+One message is one value of these structs; `flame.wire` turns it into MessagePack for frames or a protobuf envelope of
+package `flame.v1` for gRPC, and back; the field with the large payload comes last. A stream is a long-lived,
+bidirectional, ordered sequence of messages between a peer (client, executor or node) and the session manager. It starts
+with `Hello` from the peer and `Welcome` (or `Refused`) from the manager.
 
 `lengths` columns and blobs are as in `flame.model.records`. Attempts and bindings are integers:
 `epoch << 32 | counter`, so that a larger one is newer.
 """
 
 from enum import IntEnum
+from typing import Annotated
 
 import msgspec
 
@@ -19,12 +21,15 @@ from flame.model.states import SessionState, TaskState
 
 PROTOCOL_VERSION = 1
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""What every number of a message is."""
+
 
 class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run of task ids: [first, first + count)."""
 
-    first: int
-    count: int
+    first: Number
+    count: Number
 
     @property
     def end(self) -> int:
@@ -35,9 +40,9 @@ class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class HeldRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Tasks an executor was given and whose results are not acknowledged yet."""
 
-    attempt: int
-    first: int
-    count: int
+    attempt: Number
+    first: Number
+    count: Number
 
 
 # --- both directions -------------------------------------------------------------------------------------------------
@@ -63,11 +68,11 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """
 
     role: Role
-    version: int = PROTOCOL_VERSION
+    version: Number = PROTOCOL_VERSION
     software: str = ""
     capabilities: tuple[str, ...] = ()
     store_id: str = ""
-    epoch: int = 0
+    epoch: Number = 0
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -78,13 +83,13 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         max_task_bytes: largest input and output of one task.
     """
 
-    version: int = PROTOCOL_VERSION
+    version: Number = PROTOCOL_VERSION
     software: str = ""
     capabilities: tuple[str, ...] = ()
     store_id: str = ""
-    epoch: int = 0
+    epoch: Number = 0
     frames_endpoint: str = ""
-    max_task_bytes: int = 0
+    max_task_bytes: Number = 0
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -97,7 +102,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A unary request on the stream: `method` is the full gRPC name, e.g. `/flame.v1.Frontend/GetSession`;
     `payload` its protobuf request. `id` is chosen by the client, unique on its stream."""
 
-    id: int
+    id: Number
     method: str
     payload: bytes
 
@@ -105,9 +110,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer to `Call` with the same id: a protobuf response, or an error."""
 
-    id: int
-    payload: bytes = b""
+    id: Number
     error: Rejection | None = None
+    payload: bytes = b""
 
 
 # --- client → manager ------------------------------------------------------------------------------------------------
@@ -126,46 +131,46 @@ class AttachSession(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         after: send results with a segment sequence above this one.
     """
 
-    attachment: int
+    attachment: Number
     session_id: str
     key: str
     create: SessionSpec | None = None
     submit: bool = False
-    after: int = 0
+    after: Number = 0
 
 
 class SubmitChunk(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Tasks [first, first + count) of the attachment's block: at most `MAX_CHUNK_TASKS`, contiguous with what was
     submitted before. A resend keeps its cuts."""
 
-    attachment: int
-    first: int
-    count: int
+    attachment: Number
+    first: Number
+    count: Number
     lengths: bytes
-    blob: bytes
     attributes: bytes = b""
+    blob: bytes
 
 
 class CancelTasks(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Cancel what is queued of a range; answered by `TasksCancelled` with the same request number."""
 
-    attachment: int
-    request: int
-    first: int
-    count: int
+    attachment: Number
+    request: Number
+    first: Number
+    count: Number
 
 
 class AcknowledgeSegments(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The client has taken all results up to this segment sequence; it opens the send window."""
 
-    attachment: int
-    sequence: int
+    attachment: Number
+    sequence: Number
 
 
 class DetachSession(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """End the attachment. It does not close the session."""
 
-    attachment: int
+    attachment: Number
 
 
 # --- manager → client ------------------------------------------------------------------------------------------------
@@ -182,70 +187,70 @@ class SessionAttached(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         warning: why the session cannot run now, or empty.
     """
 
-    attachment: int
-    session: int
+    attachment: Number
+    session: Number
     session_id: str
-    first: int = 0
-    next_id: int = 0
-    last_sequence: int = 0
+    first: Number = 0
+    next_id: Number = 0
+    last_sequence: Number = 0
     state: SessionState = SessionState.OPEN
     spec: SessionSpec
-    created_ms: int = 0
+    created_ms: Number = 0
     warning: str = ""
 
 
 class AttachmentEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The attachment is over: refused, replaced by a newer stream with the same key, or the session was deleted."""
 
-    attachment: int
+    attachment: Number
     error: Rejection
 
 
 class ChunkAcknowledged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything of the block below `next_id` is stored. Cumulative."""
 
-    attachment: int
-    next_id: int
+    attachment: Number
+    next_id: Number
 
 
 class ChunkRefused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The chunk that begins at `first` was refused and the block has ended: what is behind it fails with it.
     The client attaches again with a fresh key to go on (unless the session is closed)."""
 
-    attachment: int
-    first: int
+    attachment: Number
+    first: Number
     error: Rejection
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Results. Fields as in `SegmentRecord`; ascending by sequence, gaps belong to other submitters."""
 
-    attachment: int
-    sequence: int
-    first: int
-    count: int
+    attachment: Number
+    sequence: Number
+    first: Number
+    count: Number
     state: TaskState
     states: bytes = b""
     lengths: bytes = b""
+    finished_ms: Number = 0
     blob: bytes = b""
-    finished_ms: int = 0
 
 
 class TasksCancelled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer to `CancelTasks`: what was cancelled by it (their results come as segments, before this message)."""
 
-    attachment: int
-    request: int
+    attachment: Number
+    request: Number
     ranges: tuple[Range, ...] = ()
 
 
 class SessionChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The session was closed, or a warning appeared or went (empty). `last_sequence` as in `SessionAttached`."""
 
-    attachment: int
+    attachment: Number
     state: SessionState
     warning: str = ""
-    last_sequence: int = 0
+    last_sequence: Number = 0
 
 
 # --- executor → manager ----------------------------------------------------------------------------------------------
@@ -260,11 +265,11 @@ class AttachExecutor(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """
 
     executor: str
-    binding: int
-    session: int
+    binding: Number
+    session: Number
     held: tuple[HeldRange, ...] = ()
     entered: bool = False
-    pid: int = 0
+    pid: Number = 0
 
 
 class SessionEntered(msgspec.Struct, frozen=True, tag=True):
@@ -281,27 +286,27 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         busy_ns: time from the first task's start to the last one's end.
     """
 
-    attempt: int
-    first: int
-    count: int
+    attempt: Number
+    first: Number
+    count: Number
     state: TaskState
     states: bytes = b""
     lengths: bytes = b""
+    busy_ns: Number = 0
     blob: bytes = b""
-    busy_ns: int = 0
 
 
 class ReportOutcomes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Results of an executor. `report` counts 1, 2, 3, ... per process; kept and resent until acknowledged."""
 
-    report: int
+    report: Number
     outcomes: tuple[Outcome, ...]
 
 
 class TasksRetracted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer to `RetractTasks` or (request 0) to `LeaveSession`: unstarted ranges given back."""
 
-    request: int
+    request: Number
     ranges: tuple[HeldRange, ...] = ()
 
 
@@ -317,7 +322,7 @@ class SessionLeft(msgspec.Struct, frozen=True, tag=True):
 class EnterSession(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer to the first `AttachExecutor`: what session enter needs."""
 
-    session: int
+    session: Number
     session_id: str
     application: str
     common_data: bytes | None = None
@@ -326,9 +331,9 @@ class EnterSession(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class AssignTasks(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Run tasks [first, first + count), in order, after what was assigned before."""
 
-    attempt: int
-    first: int
-    count: int
+    attempt: Number
+    first: Number
+    count: Number
     lengths: bytes
     blob: bytes
 
@@ -336,14 +341,14 @@ class AssignTasks(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class RetractTasks(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Give back what is unstarted of these ranges."""
 
-    request: int
+    request: Number
     ranges: tuple[HeldRange, ...]
 
 
 class AcknowledgeReport(msgspec.Struct, frozen=True, tag=True):
     """Every report up to this number is stored. Cumulative."""
 
-    report: int
+    report: Number
 
 
 class LeaveSession(msgspec.Struct, frozen=True, tag=True):
@@ -363,9 +368,9 @@ class ExecutorReport(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     executor: str
-    binding: int
-    session: int
-    pid: int = 0
+    binding: Number
+    session: Number
+    pid: Number = 0
     held: tuple[HeldRange, ...] | None = ()
     entered: bool = False
     log_path: str = ""
@@ -386,11 +391,11 @@ class ExecutorExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """
 
     executor: str
-    binding: int
-    session: int
+    binding: Number
+    session: Number
     exit_code: int | None = None
-    signal: int = 0
-    current: int = 0
+    signal: Number = 0
+    current: Number = 0
     entered: bool = False
     left: bool = False
     failure: bytes = b""
@@ -411,7 +416,7 @@ class JoinNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     node: str
     instance: str
     capacity: Resources
-    max_executors: int = 0
+    max_executors: Number = 0
     executors: tuple[ExecutorReport, ...] = ()
     exits: tuple[ExecutorExited, ...] = ()
     host: str = ""
@@ -422,15 +427,15 @@ class JoinNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class PingNode(msgspec.Struct, frozen=True, tag=True):
     """Renew the lease. `sent_ns` is the node's CLOCK_BOOTTIME, and comes back."""
 
-    sent_ns: int
+    sent_ns: Number
 
 
 class ExecutorStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A process was started for a binding."""
 
     executor: str
-    binding: int
-    pid: int
+    binding: Number
+    pid: Number
     log_path: str = ""
 
 
@@ -440,13 +445,13 @@ class ExecutorStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class NodeJoined(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer to `JoinNode`. Ping every `lease_ms / 6`."""
 
-    lease_ms: int
+    lease_ms: Number
 
 
 class PongNode(msgspec.Struct, frozen=True, tag=True):
     """The lease runs until `sent_ns` plus `lease_ms`."""
 
-    sent_ns: int
+    sent_ns: Number
 
 
 class BindExecutor(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -454,29 +459,29 @@ class BindExecutor(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `ExecutorExited`; again with a known binding it does nothing."""
 
     executor: str
-    binding: int
-    session: int
+    binding: Number
+    session: Number
     session_id: str
     application: str
     spec: ApplicationSpec
     resources: Resources
-    start_timeout_ms: int = 0
-    enter_timeout_ms: int = 0
+    start_timeout_ms: Number = 0
+    enter_timeout_ms: Number = 0
 
 
 class EndExecutor(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Kill this executor's processes now, with SIGTERM and after `grace_ms` with SIGKILL. Unknown: ignored."""
 
     executor: str
-    binding: int
-    grace_ms: int = 0
+    binding: Number
+    grace_ms: Number = 0
 
 
 class AcknowledgeExit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The exit is stored; the node may forget it."""
 
     executor: str
-    binding: int
+    binding: Number
 
 
 PeerMessage = (

@@ -1,6 +1,7 @@
 """Resources of nodes and what an executor asks for: whole CPUs, bytes of memory, whole GPUs."""
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -9,6 +10,10 @@ from flame.model.limits import GIB, KIB, MIB
 
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
 _MEMORY = re.compile(r"(\d+)([kmgt]?)(?:i?b)?", re.IGNORECASE)
+
+
+Amount = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""So that sums of amounts that come from outside fit 64 bits."""
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +29,9 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
         Resources(cpu=2, memory_bytes=1073741824, gpu=0)
     """
 
-    cpu: int = 0
-    memory_bytes: int = 0
-    gpu: int = 0
+    cpu: Amount = 0
+    memory_bytes: Amount = 0
+    gpu: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
 
     @classmethod
     def parse(cls, text: str) -> "Resources":

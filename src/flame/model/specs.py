@@ -1,6 +1,7 @@
 """What users ask for: applications and sessions."""
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -13,6 +14,8 @@ from flame.model.limits import (
 )
 from flame.model.resources import Resources
 from flame.model.states import Shim
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -38,8 +41,8 @@ class ApplicationSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     arguments: tuple[str, ...] = ()
     environments: tuple[tuple[str, str], ...] = ()
     working_directory: str = ""
-    max_instances: int | None = None
-    delay_release_ms: int = DELAY_RELEASE_MS
+    max_instances: Count | None = None
+    delay_release_ms: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] = DELAY_RELEASE_MS
     input_schema: str | None = None
     output_schema: str | None = None
     common_data_schema: str | None = None
@@ -62,10 +65,10 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     application: str
     common_data: bytes | None = None
-    min_instances: int = 0
-    max_instances: int | None = None
-    batch_size: int = 1
-    priority: int = 0
+    min_instances: Count = 0
+    max_instances: Count | None = None
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=(1 << 32) - 1)] = 1
+    priority: Count = 0
     resources: Resources | None = None
 
 

@@ -32,7 +32,7 @@ from flame.core.control.events import Event, InputsLoaded, RowsPurged, SegmentsR
 from flame.core.control.state import Batch, State
 from flame.model.errors import FlameError, ResourceExhausted
 from flame.model.limits import BLOCK_TASKS, MAX_WAITING_BYTES
-from flame.model.messages import Refused
+from flame.model.messages import Message, Refused
 from flame.session_manager.pump import Pump
 from flame.stores.port import Store
 
@@ -40,6 +40,8 @@ SLOW_COMMIT_S = 0.002
 """Median commit above which commits move to a thread."""
 GATHER_S = 0.008
 """How long results of an executor that has more to do may wait for others, to be stored with them."""
+LAZY_S = 0.001
+"""How long a lazy message waits for another one on the same link: waking a process up costs more than handling it."""
 SPACE_INTERVAL_S = 1.0
 BUSY_SPACE_INTERVAL_S = 0.02
 """How often free space is measured while something is written: a fast client fills hundreds of MB in a second."""
@@ -82,12 +84,14 @@ class Driver:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._watches: dict[int, Callable[[TellWatch], None]] = {}
         self._requests = 0
+        self._lazy: dict[int, list[Message]] = {}
+        self._lazy_timer: asyncio.TimerHandle | None = None
         self.commit_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flame-commit")
         self._effects: dict[type, Callable[[Any], None]] = {
             SendToClient: self._send_to_peer,
             SendToExecutor: self._send_to_peer,
-            SendToNode: self._send_to_peer,
+            SendToNode: self._send_to_node,
             DropExecutorLink: self._drop,
             DropNodeLink: self._drop,
             Answer: self._answer,
@@ -233,10 +237,31 @@ class Driver:
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
-    def _send_to_peer(self, effect: SendToClient | SendToExecutor | SendToNode) -> None:
+    def _send_to_node(self, effect: SendToNode) -> None:
         link = self.links.get(effect.link)
         if link is not None:
             link.send(effect.message)
+
+    def _send_to_peer(self, effect: SendToClient | SendToExecutor) -> None:
+        if effect.lazy:
+            if self._lazy_timer is None:
+                self._lazy_timer = self._loop.call_later(LAZY_S, self._send_lazy)
+            self._lazy.setdefault(effect.link, []).append(effect.message)
+            return
+        link = self.links.get(effect.link)
+        if link is not None:
+            for message in self._lazy.pop(effect.link, ()):
+                link.send(message)
+            link.send(effect.message)
+
+    def _send_lazy(self) -> None:
+        self._lazy_timer = None
+        lazy, self._lazy = self._lazy, {}
+        for number, messages in lazy.items():
+            link = self.links.get(number)
+            if link is not None:
+                for message in messages:
+                    link.send(message)
 
     def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
         link = self.links.get(effect.link)

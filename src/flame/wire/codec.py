@@ -1,16 +1,15 @@
-"""Messages of `flame.model.messages` to protobuf envelopes and back.
+"""Messages of `flame.model.messages` to protobuf envelopes and back, which the gRPC carrier sends.
 
 One table, made at import from the structs themselves, drives both directions: the protobuf message of a struct has the
 same fields and the name with `Message` behind it. A message costs a few microseconds, whatever number of tasks it
 carries: columns and blobs are copied, never looked into.
 
-What arrives is data from outside: anything malformed raises `InvalidArgument` that says which message and field. The
-checks cost the same for every message size; that lengths add up to their blob is for who slices it.
+What arrives is data from outside: anything malformed raises `InvalidArgument` that says which message and field.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -18,17 +17,15 @@ from msgspec.structs import asdict
 
 from flame.model import messages as model
 from flame.model.errors import InvalidArgument
-from flame.model.limits import KIB, MAX_CHUNK_TASKS, MAX_TASK_ID
 from flame.model.messages import ManagerMessage, Message, PeerMessage
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.wire import convert
+from flame.wire.checks import NEWER, cannot_encode, check_of
 from flame.wire.gen import session_manager_pb2 as gen
 
 Buffer = bytes | bytearray | memoryview
 
-_NEWER: Final = "the other end speaks a newer version of the protocol: upgrade this one, or start both from one version"
-_TERMINAL_STATES: Final = bytes((2, 3, 4))
 _SPECS: Final[dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] = {
     ApplicationSpec: (convert.application_spec_to_proto, convert.application_spec_from_proto),
     SessionSpec: (convert.session_spec_to_proto, convert.session_spec_from_proto),
@@ -53,9 +50,11 @@ class _Plan:
         self.writers: list[tuple[str, Callable[[Any], Any]]] = []
         for field in msgspec.structs.fields(kind):
             self._add(field.name, field.type)
-        self.check = _check_of(kind)
+        self.check = check_of(kind)
 
     def _add(self, name: str, annotation: Any) -> None:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
         optional = type(None) in get_args(annotation)
         if optional:
             (annotation,) = (part for part in get_args(annotation) if part is not type(None))
@@ -138,51 +137,6 @@ def _converters(name: str, annotation: Any, optional: bool) -> tuple[Callable[[A
     return None, lambda message: getattr(message, name)
 
 
-# --- checks ----------------------------------------------------------------------------------------------------------
-
-
-def _check_of(kind: type[msgspec.Struct]) -> Callable[[Any], None] | None:
-    fields = kind.__struct_fields__
-    if "lengths" in fields:
-        return _check_outcomes if "states" in fields else _check_tasks
-    return _check_range if {"first", "count"} <= set(fields) else None
-
-
-def _check_range(value: Any) -> None:
-    if value.first < 1 or value.count < 1 or value.first + value.count > MAX_TASK_ID:
-        raise InvalidArgument(
-            f"{type(value).__name__}: no range of tasks: first {value.first}, count {value.count}",
-            hint="both are at least 1, and ids end at 2^63 - 1",
-        )
-
-
-def _check_tasks(value: Any) -> None:
-    _check_range(value)
-    if value.count > MAX_CHUNK_TASKS:
-        raise InvalidArgument(f"{type(value).__name__}: {value.count} tasks, over the limit of {MAX_CHUNK_TASKS}")
-    if len(value.lengths) != 4 * value.count:
-        raise InvalidArgument(
-            f"{type(value).__name__}: the lengths of {value.count} tasks have {len(value.lengths)} bytes",
-            hint="4 bytes for each task",
-        )
-
-
-def _check_outcomes(value: Any) -> None:
-    # In a segment a blob without lengths is shared by all its tasks.
-    if value.lengths or (value.blob and not isinstance(value, model.Segment)):
-        _check_tasks(value)
-    else:
-        _check_range(value)
-    name, states = type(value).__name__, value.states
-    if not states:
-        if not value.state.terminal:
-            raise InvalidArgument(f"{name}: state {value.state.name} is not an outcome")
-    elif len(states) != value.count:
-        raise InvalidArgument(f"{name}: {len(states)} states for {value.count} tasks")
-    elif states.strip(_TERMINAL_STATES):
-        raise InvalidArgument(f"{name}: a state in its column is not an outcome")
-
-
 # --- envelopes -------------------------------------------------------------------------------------------------------
 
 
@@ -210,65 +164,12 @@ def encode(message: Message) -> bytes:
     Raises:
         InvalidArgument: a field has a value that the wire cannot carry.
     """
-    parts = encode_parts(message)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def encode_parts(message: Message) -> list[bytes]:
-    """As `encode`, in parts to be sent one after the other: a large payload is a part of its own, never copied.
-
-    Protobuf would copy it three times, into memory that is new each time: 1 MiB can cost milliseconds.
-    """
-    kind = type(message)
-    envelope, field, to_fields = _ENCODERS[kind]
+    envelope, field, to_fields = _ENCODERS[type(message)]
     try:
-        if kind in _LARGE and _payload_bytes(message) >= _APART_BYTES:
-            return _tagged(envelope, field, _body(message))
-        return [envelope(**{field: to_fields(message)}).SerializeToString()]
+        data: bytes = envelope(**{field: to_fields(message)}).SerializeToString()
     except (ValueError, TypeError) as error:
-        raise _cannot_encode(message, error) from None
-
-
-_APART_BYTES: Final = 64 * KIB
-_LARGE: Final[dict[type, str]] = {
-    model.SubmitChunk: "blob",
-    model.AssignTasks: "blob",
-    model.Segment: "blob",
-    model.Outcome: "blob",
-    model.Call: "payload",
-    model.Reply: "payload",
-    model.EnterSession: "common_data",
-    model.ReportOutcomes: "outcomes",
-}
-"""Where the large payload of a message is."""
-
-
-def _payload_bytes(message: Any) -> int:
-    if type(message) is model.ReportOutcomes:
-        return sum(len(outcome.blob) for outcome in message.outcomes)
-    return len(getattr(message, _LARGE[type(message)]) or b"")
-
-
-def _body(message: Any) -> list[bytes]:
-    """The protobuf message of a struct, in parts, with its payload behind all other fields."""
-    kind = type(message)
-    name = _LARGE[kind]
-    proto = getattr(gen, f"{kind.__name__}Message")
-    rest = proto(**{**_plan(kind).to_fields(msgspec.structs.replace(message, **{name: ()})), name: None})
-    parts = [rest.SerializeToString()]
-    if kind is model.ReportOutcomes:
-        for outcome in message.outcomes:
-            parts += _tagged(proto, name, _body(outcome))
-    else:
-        parts += _tagged(proto, name, [getattr(message, name)])
-    return parts
-
-
-def _tagged(proto: Any, field: str, parts: list[bytes]) -> list[bytes]:
-    """`parts` as the value of a length-delimited field of `proto`."""
-    number = proto.DESCRIPTOR.fields_by_name[field].number
-    head = _varint(number << 3 | 2) + _varint(sum(map(len, parts)))
-    return [head + parts[0], *parts[1:]] if len(parts) > 1 else [head, *parts]
+        raise cannot_encode(message, error) from None
+    return data
 
 
 def decode_peer(data: Buffer) -> PeerMessage:
@@ -299,14 +200,8 @@ def _parse(kind: Any, data: Buffer) -> Any:
 def _decode(envelope: Any, kinds: _Decoders) -> Any:
     field = envelope.WhichOneof("message")
     if field is None:
-        raise InvalidArgument("an envelope without a message that is known here", hint=_NEWER)
+        raise InvalidArgument("an envelope without a message that is known here", hint=NEWER)
     return kinds[field](getattr(envelope, field))
-
-
-def _cannot_encode(message: msgspec.Struct, error: Exception) -> InvalidArgument:
-    if isinstance(error, InvalidArgument):
-        return error
-    return InvalidArgument(f"{type(message).__name__} cannot be sent: {error}")
 
 
 # --- batches and single messages, for gRPC ---------------------------------------------------------------------------

@@ -7,10 +7,15 @@ from flame.model.messages import ManagerMessage
 
 
 class SendToClient(msgspec.Struct, frozen=True):
-    """Send a message on a client's link. Ends in no event: a lost link is the event."""
+    """Send a message on a client's link. Ends in no event: a lost link is the event.
+
+    Args:
+        lazy: it can wait a moment for the next message on the same link, which is likely to come soon.
+    """
 
     link: int
     message: ManagerMessage
+    lazy: bool = False
 
 
 class SendToExecutor(msgspec.Struct, frozen=True):
@@ -18,12 +23,16 @@ class SendToExecutor(msgspec.Struct, frozen=True):
 
     It goes to the link on which the process presented itself and to no newer one: on that the process has said already
     what it holds, and what it gets afterwards would be given to somebody else as well.
+
+    Args:
+        lazy: as in `SendToClient`; the executor has nothing to do until then.
     """
 
     executor: str
     binding: int
     message: ManagerMessage
     link: int
+    lazy: bool = False
 
 
 class SendToNode(msgspec.Struct, frozen=True):

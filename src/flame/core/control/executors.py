@@ -181,7 +181,7 @@ def on_report_outcomes(state: State, turn: Turn, binding: Binding, message: Repo
     binding.credit = min(CREDIT_TASKS, 2 * binding.credit)
     binding.retract_empty = False
     binding.changed_ms = turn.now_ms
-    turn.executor(binding, AcknowledgeReport(message.report), stored=False)
+    turn.executor(binding, AcknowledgeReport(message.report), stored=False, lazy=not binding.held)
     _watch_leave(state, turn, binding)
     state.touch(session, binding)
 

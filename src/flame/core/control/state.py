@@ -132,12 +132,14 @@ class Turn:
     Chunks that continue each other are merged into one row, or a million single submissions cost a million rows.
     """
 
-    __slots__ = ("_rows", "after", "now", "now_ms", "nbytes", "writes")
+    __slots__ = ("_rows", "after", "first", "now", "now_ms", "nbytes", "writes")
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
         self.writes: list[Write] = []
         self.now: list[Effect] = []
+        self.first: list[Effect] = []
+        """What follows the commit before all other effects: executors begin while clients are told."""
         self.after: list[Effect] = []
         self.nbytes = 0
         self._rows: dict[int, _Row] = {}
@@ -167,15 +169,15 @@ class Turn:
             self.writes.append(row.write())
         self._rows.clear()
 
-    def client(self, link: int, message: ManagerMessage) -> None:
+    def client(self, link: int, message: ManagerMessage, *, lazy: bool = False) -> None:
         """Tell a client, once this turn is stored."""
-        self.after.append(SendToClient(link, message))
+        self.after.append(SendToClient(link, message, lazy))
 
-    def executor(self, binding: Binding, message: ManagerMessage, *, stored: bool) -> None:
+    def executor(self, binding: Binding, message: ManagerMessage, *, stored: bool, lazy: bool = False) -> None:
         """Tell an executor, if it has a link: at once if all that it depends on is `stored` already."""
         if binding.link:
-            effect = SendToExecutor(binding.executor.id, binding.number, message, binding.link)
-            (self.now if stored else self.after).append(effect)
+            effect = SendToExecutor(binding.executor.id, binding.number, message, binding.link, lazy)
+            (self.now if stored else self.first).append(effect)
 
     def node(self, node: Node, message: ManagerMessage, *, stored: bool = False) -> None:
         """Tell a node, if it has a link: at once if all that it depends on is `stored` already."""

@@ -50,9 +50,10 @@ def on_submit_chunk(state: State, turn: Turn, link: int, message: SubmitChunk) -
         refusal = ChunkRefused(attachment=attachment.number, first=message.first, error=Rejection.of(error))
         turn.client(link, refusal)
         return
+    soon = not session.queue.tasks  # the tasks are likely to be run at once, and what runs them should come first
     enqueue(state, turn, session, message.first, message.count, message.lengths, message.blob, message.attributes)
     block.next_id = message.first + message.count
-    turn.client(link, ChunkAcknowledged(attachment=attachment.number, next_id=block.next_id))
+    turn.client(link, ChunkAcknowledged(attachment=attachment.number, next_id=block.next_id), lazy=soon)
 
 
 def _check_chunk(state: State, session: Session, block: Block, message: SubmitChunk) -> None:
