@@ -135,6 +135,6 @@ class S(FlameService):
     assert {name: end.signal for name, end in ends.items() if not end.left} == {
         "hanging": signal.SIGKILL, "busy": signal.SIGTERM, "deaf": signal.SIGKILL,
     }  # fmt: skip
-    assert {name for name, log in logs.items() if log.exists()} == {"idle", "hanging"}
+    assert {name for name, log in logs.items() if log.read_text()} == {"idle", "hanging"}
     assert logs["idle"].read_text() == "left in order\n"
     assert node.process.wait(30) == 0

@@ -60,11 +60,21 @@ def wrote(logs: LogDirectory, executor: str, text: bytes) -> LogFile:
     return log
 
 
-def test_an_empty_log_goes_with_its_executor(tmp_path: Path) -> None:
-    logs = LogDirectory(tmp_path / "log", 100)
+def test_an_empty_log_stays_while_there_is_room_and_goes_first(tmp_path: Path) -> None:
+    logs = LogDirectory(tmp_path / "log", 100, max_files=2)
+    logs.ended(wrote(logs, "a", b"text"))
+    logs.ended(wrote(logs, "b", b""))
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {"executor-a.log", "executor-b.log"}
+    logs.ended(wrote(logs, "c", b"text"))
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {"executor-a.log", "executor-c.log"}
+
+
+def test_empty_logs_make_no_room_in_bytes(tmp_path: Path) -> None:
+    logs = LogDirectory(tmp_path / "log", 100, max_files_bytes=5)
     logs.ended(wrote(logs, "a", b""))
     logs.ended(wrote(logs, "b", b"text"))
-    assert [path.name for path in (tmp_path / "log").iterdir()] == ["executor-b.log"]
+    logs.ended(wrote(logs, "c", b"text"))
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {"executor-a.log", "executor-c.log"}
 
 
 @pytest.mark.parametrize("bounds", [{"max_files": 6}, {"max_files_bytes": 3 * 80}])

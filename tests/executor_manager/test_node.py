@@ -315,6 +315,7 @@ def test_killing_the_fork_server_reports_its_executors(
     os.kill(node.fork_server(), signal.SIGKILL)
     ended = manager.wait(ExecutorExited)
     assert (ended.signal, ended.entered) == (signal.SIGKILL, True)
+    assert (ended.killed, ended.current, ended.failure) == (True, 0, b"")  # not the fault of what ran
     assert not processes_of(directory)
     manager.bind(service(UPPER), executor="e2")
     manager.wait(AttachExecutor, lambda attached: attached.executor == "e2")

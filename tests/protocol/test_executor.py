@@ -27,7 +27,7 @@ from flame.model.messages import (
 )
 from flame.model.states import TaskState
 from flame.protocol.executor import MAX_UNACKNOWLEDGED_BYTES, ExecutorHalf
-from flame.protocol.shared_table import CURRENT, TABLE_BYTES, SharedTable
+from flame.protocol.shared_table import CURRENT, TABLE_BYTES, Phase, SharedTable
 
 
 def make_half(**options: object) -> ExecutorHalf:
@@ -283,6 +283,34 @@ def test_leaving_gives_back_what_is_unstarted() -> None:
     ]
     half.received(AcknowledgeReport(1))
     assert half.drained
+
+
+def test_what_comes_late_from_a_former_session_manager_is_dropped() -> None:
+    half = attached()
+    table = half._table
+    half.received(assign(1, 2, attempt=20))
+    table.seal(4)  # its node has joined the next session manager
+    assert half.received(assign(10, 5, attempt=21)) == []
+    assert table.held() == (HeldRange(20, 1, 2),)
+    half.disconnected()
+    (attach,) = half.received(Welcome(store_id="s", epoch=4))
+    assert isinstance(attach, AttachExecutor)
+    assert attach.held == (HeldRange(20, 1, 2),)
+    half.received(assign(10, 5, attempt=22))
+    assert table.held() == (HeldRange(20, 1, 2), HeldRange(22, 10, 5))
+
+
+def test_the_table_tells_that_a_report_was_acknowledged() -> None:
+    half = attached()
+    main = Main(half)
+    half._table.enter_phase(Phase.BOUND, 0)
+    half.received(assign(1, 3, attempt=20))
+    while not any(isinstance(message, ReportOutcomes) for message in main.act()):
+        pass
+    half._table.words[CURRENT] = 0
+    assert half._table.charged == 1
+    half.received(AcknowledgeReport(1))
+    assert half._table.charged == 0
 
 
 def test_a_failure_to_enter_is_said_again() -> None:

@@ -93,6 +93,15 @@ def test_a_join_tells_what_executors_hold() -> None:
     )
 
 
+def test_a_join_seals_what_executors_hold() -> None:
+    node = joined()
+    table = started(node)
+    assert (table.sealed(2), table.sealed(3)) == (True, False)
+    node.disconnected()
+    node.received(Welcome(store_id="s", epoch=5), 0)
+    assert (table.sealed(4), table.sealed(5)) == (True, False)
+
+
 def test_the_lease_counts_from_the_sending_of_the_ping() -> None:
     node = joined(now_ms=1000)
     assert node.lease_end_ns == 1600 * MS
@@ -178,6 +187,18 @@ def test_what_the_node_ended_is_no_death_of_a_task(cause: str) -> None:
         node.received(EndExecutor(executor="e", binding=1, grace_ms=50), 0)
     exit = ExecutorExited(executor="e", binding=1, session=7, signal=9, entered=True, killed=True)
     assert node.exited("e", 1, 0, signal=9) == [exit]
+
+
+@pytest.mark.parametrize("phase", [Phase.IMPORTING, Phase.BOUND])
+def test_an_executor_that_went_with_its_host_is_not_to_blame(phase: Phase) -> None:
+    node = joined()
+    table = started(node)
+    table.enter_phase(phase, 0)
+    if phase is Phase.BOUND:
+        table.words[CURRENT] = 5
+    (exit,) = node.exited("e", 1, 0, signal=9, killed=True)
+    assert isinstance(exit, ExecutorExited)
+    assert (exit.killed, exit.current, exit.failure) == (True, 0, b"")
 
 
 def test_a_node_that_stops_starts_nothing() -> None:

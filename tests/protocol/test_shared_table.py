@@ -1,5 +1,7 @@
 """The shared table, seen from both sides."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,67 @@ def test_phase_task_and_failure() -> None:
     assert (reader.phase, reader.phase_since_ns, reader.attached, reader.entered) == (Phase.BOUND, 77, True, True)
     assert reader.current == 5
     assert reader.failure() == b"x" * MAX_FAILURE_BYTES
+
+
+def test_a_seal_is_seen_by_whoever_holds_afterwards() -> None:
+    writer, reader = both_sides()
+    assert not writer.sealed(0)
+    reader.seal(7)
+    assert (writer.sealed(6), writer.sealed(7), writer.sealed(8)) == (True, False, False)
+
+
+class Steps:
+    """A fence that lets the other side act within it."""
+
+    def __init__(self) -> None:
+        self.act: Callable[[], object] = lambda: None
+
+    def __enter__(self) -> None:
+        self.act()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("first", ["executor", "node"])
+def test_what_is_held_is_told_or_the_seal_is_seen(first: str) -> None:
+    memory, steps = bytearray(TABLE_BYTES), Steps()
+    writer, reader = SharedTable(memoryview(memory), steps), SharedTable(memoryview(memory), steps)
+    held = HeldRange(1, 2, 3)
+    told: list[object] = []
+
+    def node() -> None:
+        steps.act = lambda: None
+        reader.seal(9)
+        told.append(reader.held())
+
+    if first == "executor":
+        steps.act = node
+        writer.hold([held])
+        assert writer.sealed(8)
+        assert told == [(held,)]
+    else:
+        steps.act = lambda: writer.hold([held])
+        reader.seal(9)
+        assert reader.held() == (held,)
+        steps.act = lambda: None
+        assert writer.sealed(8)
+
+
+def test_a_death_is_charged_to_what_ran_or_broke_the_executor_before_it_ever_reported() -> None:
+    writer, reader = both_sides()
+    writer.hold([HeldRange(9, 7, 2), HeldRange(8, 5, 1)])
+    assert reader.charged == 0, "it has not entered"
+    writer.enter_phase(Phase.BOUND, 1)
+    assert reader.charged == 5
+    writer.words[CURRENT] = 8
+    assert reader.charged == 8
+    writer.words[CURRENT] = 0
+    writer.hold([])
+    assert reader.charged == 0
+    writer.hold([HeldRange(9, 7, 2)])
+    writer.set_acknowledged()
+    assert reader.charged == 0
 
 
 def test_small_memory_is_refused() -> None:

@@ -59,7 +59,9 @@ def become_executor(start: StartProcess, parent: int, *, log: int, table: int, p
     os.close(page)
     setproctitle.setproctitle(f"flame executor {start.executor} --data-dir {start.data_dir}")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    process = ExecutorProcess(start, SharedTable(memoryview(table_map)), memoryview(page_map).cast("Q"), leave)
+    process = ExecutorProcess(
+        start, SharedTable(memoryview(table_map), threading.Lock()), memoryview(page_map).cast("Q"), leave
+    )
     try:
         code = process.run()
     except BaseException as error:

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -47,11 +48,19 @@ Key = tuple[str, int]
 
 
 class Exit(NamedTuple):
-    """How an executor ended; `failure` says why it could not be started."""
+    """How an executor ended.
+
+    Args:
+        exit_code: None where a signal ended it, or it never ran.
+        signal: number of the signal, or 0.
+        failure: why it could not be started, or empty.
+        killed: it ended with its fork server, for no fault of its own.
+    """
 
     exit_code: int | None
     signal: int
     failure: str
+    killed: bool = False
 
 
 class NodePage:
@@ -76,7 +85,7 @@ class _Process:
         self.descriptor = os.memfd_create("flame-executor", os.MFD_CLOEXEC)
         os.ftruncate(self.descriptor, TABLE_BYTES)
         self.map = mmap.mmap(self.descriptor, TABLE_BYTES)
-        self.table = SharedTable(memoryview(self.map))
+        self.table = SharedTable(memoryview(self.map), threading.Lock())
         self.pid = 0
         self.sent = False
         self.buried = False
@@ -331,9 +340,7 @@ class Launcher:
         self._outbox = deque(request for request in self._outbox if isinstance(request, StartProcess))
         for key, process in list(self._processes.items()):
             if process.sent:
-                code = os.waitstatus_to_exitcode(statuses.get(process.pid, signal.SIGKILL))
-                failure = "" if process.pid else "the node's fork server ended"
-                self._bury(key, process, Exit(code if code >= 0 else None, -min(code, 0), failure))
+                self._bury(key, process, _end_with_server(process.pid, statuses))
         while not self._stopping and not self._connection:
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
@@ -384,6 +391,14 @@ class Launcher:
                 while self._processes and self._connection:
                     self._cleared.clear()
                     await self._cleared.wait()
+
+
+def _end_with_server(pid: int, statuses: dict[int, int]) -> Exit:
+    """How the executor `pid` (0 where none was started) ended when its fork server did."""
+    if not pid:
+        return Exit(None, signal.SIGKILL, "the node's fork server ended")
+    code = os.waitstatus_to_exitcode(statuses.get(pid, signal.SIGKILL))
+    return Exit(code if code >= 0 else None, -min(code, 0), "", killed=code == -signal.SIGKILL)
 
 
 def _remove_empty(path: str) -> bool:

@@ -54,7 +54,9 @@ class LogFile:
 
 
 class LogDirectory:
-    """The logs of one node's executors; of those that have ended the newest are kept, and no empty ones.
+    """The logs of one node's executors; of those that have ended the newest are kept, and the empty ones go first.
+
+    An empty log is not removed at once: its path is shown as long as its executor is.
 
     Args:
         path: of the directory, which belongs to this node alone.
@@ -72,6 +74,7 @@ class LogDirectory:
         self._max_files_bytes = max_files_bytes
         self._live: Counter[str] = Counter()
         self._ended: dict[str, list[int]] = {}  # the sizes of its files by name, oldest first
+        self._empty: dict[str, list[int]] = {}  # the same of those with nothing in them
         self._files = self._files_bytes = 0
         with contextlib.suppress(OSError):
             found = [(entry.stat().st_mtime_ns, entry.name) for entry in os.scandir(path)]
@@ -99,8 +102,9 @@ class LogDirectory:
             return
         del self._live[name]
         self._keep(name)
-        while self._ended and (self._files > self._max_files or self._files_bytes > self._max_files_bytes):
-            oldest = next(iter(self._ended))
+        while self._files > self._max_files or self._files_bytes > self._max_files_bytes:
+            too_many = self._files > self._max_files
+            oldest = next(iter(self._empty if self._empty and too_many else self._ended))
             self._forget(oldest)
             for path in self._both(oldest):
                 with contextlib.suppress(OSError):
@@ -110,18 +114,14 @@ class LogDirectory:
         sizes = []
         for path in self._both(name):
             with contextlib.suppress(OSError):
-                size = path.stat().st_size
-                if size:
-                    sizes.append(size)
-                else:
-                    path.unlink()
+                sizes.append(path.stat().st_size)
         if sizes:
-            self._ended[name] = sizes
+            (self._ended if any(sizes) else self._empty)[name] = sizes
             self._files += len(sizes)
             self._files_bytes += sum(sizes)
 
     def _forget(self, name: str) -> None:
-        sizes = self._ended.pop(name, [])
+        sizes = self._ended.pop(name, None) or self._empty.pop(name, [])
         self._files -= len(sizes)
         self._files_bytes -= sum(sizes)
 

@@ -139,8 +139,8 @@ class Node:
 
     def exited(self, key: Key, end: Exit) -> None:
         """Nothing of an executor is left."""
-        code, number, failure = end
-        self._execute(self._half.exited(*key, _now_ns(), exit_code=code, signal=number, failure=failure))
+        code, number, failure, killed = end
+        self._execute(self._half.exited(*key, _now_ns(), exit_code=code, signal=number, failure=failure, killed=killed))
 
     # --- time ------------------------------------------------------------------------------------------------------
 

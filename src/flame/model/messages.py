@@ -382,12 +382,13 @@ class ExecutorExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Args:
         exit_code: of the process; None if a signal ended it or it never started.
         signal: number of the signal, or 0.
-        current: id of the task it was running, or 0.
+        current: id of the task that its end is charged to: the one it was running, or 0; where it had never reported
+            anything, the first one it held.
         entered: session enter had succeeded.
         left: it ended as asked, after session leave.
         failure: `FailureRecord` JSON of a start or session enter that failed, or empty.
-        killed: its node ended it, for no fault of the process (an orderly stop, the end of the lease, `EndExecutor`):
-            it counts neither as a death of a task nor as a failed start.
+        killed: its node ended it, for no fault of the process (an orderly stop, the end of the lease, `EndExecutor`,
+            or its fork server died): it counts neither as a death of a task nor as a failed start.
     """
 
     executor: str

@@ -188,6 +188,11 @@ class ExecutorHalf:
             return [TasksRetracted(request=0, ranges=(HeldRange(run.attempt, run.first, message.count),))]
         self._queue.append(run)
         self._share()
+        if self._table.sealed(self._epoch):
+            # The node has told a later session manager what is held, and it may have looked before this was shared.
+            # Should it have looked after, then the next `AttachExecutor` tells that this is not held.
+            self._queue.pop()
+            self._share()
         return []
 
     def _acknowledge(self, report: int) -> list[Message]:
@@ -195,6 +200,7 @@ class ExecutorHalf:
             return []
         while self._unacknowledged and self._unacknowledged[0].report <= report:
             self._unacknowledged_bytes -= _size(self._unacknowledged.popleft())
+        self._table.set_acknowledged()
         messages = self._flush()
         self._share()
         return messages

@@ -183,6 +183,9 @@ class NodeHalf:
         self._join_sent = True
         self._join_sent_ns = now_ns
         self._pinged_ns = 0
+        for executor in self.executors.values():
+            if executor.table:
+                executor.table.seal(self._epoch)  # before `_report` reads what is held
         return JoinNode(
             node=self._identity.node,
             instance=self._identity.instance,
@@ -232,6 +235,8 @@ class NodeHalf:
     def opened(self, executor: str, binding: int, table: SharedTable, log_path: str) -> None:
         """The shared table and the log of an executor exist; its process comes next."""
         hosted = self.executors[executor, binding]
+        # A join that went before has told that nothing is held.
+        table.seal(self._epoch)
         hosted.table = table
         hosted.log_path = log_path
 
@@ -252,10 +257,15 @@ class NodeHalf:
         exit_code: int | None = None,
         signal: int = 0,
         failure: str = "",
+        killed: bool = False,
     ) -> list[Message]:
-        """The process of an executor is gone, with all that it started; or (`failure`) it could not be started."""
+        """The process of an executor is gone, with all that it started; or (`failure`) it could not be started.
+
+        `killed`: it went with the process that hosts it on this node, for no fault of its own.
+        """
         key = (executor, binding)
         hosted = self.executors.pop(key)
+        hosted.killed = hosted.killed or killed
         if hosted.forgotten:
             if self._welcome and not self.executors:
                 welcome, self._welcome = self._welcome, None
@@ -272,7 +282,7 @@ class NodeHalf:
             session=hosted.bind.session,
             exit_code=exit_code,
             signal=signal,
-            current=table.current if table and not killed else 0,
+            current=table.charged if table and not killed else 0,
             entered=table.entered if table else False,
             left=table.phase is Phase.LEFT if table else False,
             failure=record,

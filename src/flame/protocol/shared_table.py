@@ -4,7 +4,7 @@ Both sides map it and write and read it without system calls and without asking 
 can answer for an executor that user code starves and can report a death exactly. Values are unsigned 64-bit words in
 the byte order of the machine.
 
-An executor's table (`TABLE_BYTES`), written by the executor alone:
+An executor's table (`TABLE_BYTES`), written by the executor alone, except for the seal:
 
     word 0        layout version
     word 1        phase (`Phase`)
@@ -12,6 +12,9 @@ An executor's table (`TABLE_BYTES`), written by the executor alone:
     word 3        1 once the executor has been attached to the session manager
     word 4        id of the task that runs, or 0
     word 5        edition of the held ranges: its lowest bit names the half that is valid
+    word 6        the seal, written by the executor manager: the epoch of the last session manager that it answered to
+                  for this executor
+    word 7        1 once the session manager has acknowledged a report
     words 8...    two halves, each: count of ranges (`OVERFLOW` where there are too many), then attempt, first, count
                   of each
     bytes 4096... a failure to start or to enter the session: length (one word), then `FailureRecord` JSON
@@ -21,6 +24,13 @@ middle of an update, see the old ranges or the new ones, never a mixture. (One w
 writes them in this order; a machine with a weaker memory order than x86 may show the edition early, within the
 nanoseconds in which the reader's second look at the edition cannot catch it.)
 
+**The seal.** An executor that user code starves may have assignments of a former session manager unread in its socket.
+The next session manager hands those tasks out again once the executor manager has said what the executor holds, so the
+executor must not take them any more. The executor manager writes the seal and then reads the held ranges; the executor
+writes the held ranges and then reads the seal. Whichever order the two interleave in, the executor manager has told of
+the new range, or the executor sees the seal and drops it. (This needs a full memory barrier between the write and the
+read of each side, or both could read what was there before: that is `fence`.)
+
 The node's page (`PAGE_BYTES`), written by the executor manager, read by all its executors before each task:
 
     word 0        layout version
@@ -29,13 +39,14 @@ The node's page (`PAGE_BYTES`), written by the executor manager, read by all its
 
 from array import array
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Final
 
 from flame.model.limits import MAX_HELD_RANGES
 from flame.model.messages import HeldRange
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 PAGE_BYTES: Final = 4096
 TABLE_BYTES: Final = 64 * 1024
 OVERFLOW: Final = (1 << 64) - 1
@@ -49,12 +60,15 @@ _PHASE: Final = 1
 _PHASE_SINCE: Final = 2
 _ATTACHED: Final = 3
 _EDITION: Final = 5
+_SEAL: Final = 6
+_ACKNOWLEDGED: Final = 7
 _HALVES: Final = 8
 _HALF_WORDS: Final = 1 + 3 * MAX_HELD_RANGES
 _FAILURE: Final = 4096
 _WORD: Final = 8
 MAX_FAILURE_BYTES: Final = TABLE_BYTES - _FAILURE - _WORD
 _READ_ATTEMPTS: Final = 100
+_NO_FENCE: Final = nullcontext()
 
 
 class Phase(IntEnum):
@@ -74,17 +88,20 @@ class SharedTable:
     """An executor's table, from either side.
 
     Args:
-        memory: the mapped memory, writable for the executor; at least `TABLE_BYTES`.
+        memory: the mapped memory, writable; at least `TABLE_BYTES`.
+        fence: to enter and leave it is a full memory barrier (a `threading.Lock` of this table alone is one, on x86);
+            needed where another process maps the memory.
 
     Raises:
         ValueError: the memory is too small.
     """
 
-    __slots__ = ("_bytes", "words")
+    __slots__ = ("_bytes", "_fence", "words")
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, fence: AbstractContextManager[object] = _NO_FENCE) -> None:
         if memory.nbytes < TABLE_BYTES:
             raise ValueError(f"a shared table needs {TABLE_BYTES} bytes, not {memory.nbytes}")
+        self._fence = fence
         self._bytes = memory.cast("B")
         self.words = self._bytes.cast("Q")
 
@@ -112,6 +129,19 @@ class SharedTable:
                 row.extend((held.attempt, held.first, held.count))
             self.words[start : start + len(row)] = memoryview(row)
         self.words[_EDITION] = edition
+
+    def set_acknowledged(self) -> None:
+        """Record that the session manager has acknowledged a report."""
+        self.words[_ACKNOWLEDGED] = 1
+
+    def sealed(self, epoch: int) -> bool:
+        """Whether the executor manager has answered for this executor to a session manager after `epoch`.
+
+        Asked after `hold`: what was held before then may not have been told.
+        """
+        with self._fence:
+            pass
+        return bool(self.words[_SEAL] > epoch)
 
     def fail(self, record: bytes) -> None:
         """Record why the start or session enter failed, as `FailureRecord` JSON of at most `MAX_FAILURE_BYTES`."""
@@ -141,9 +171,26 @@ class SharedTable:
         return self.words[CURRENT]
 
     @property
+    def charged(self) -> int:
+        """The task that a death now is charged to, or 0.
+
+        It is the one that runs. Where none does and nothing was ever reported, it is the first one held: a task that
+        ends well and breaks its executor (it closes descriptors, say) would otherwise be given out for ever.
+        """
+        if self.current or self.phase is not Phase.BOUND or self.words[_ACKNOWLEDGED]:
+            return self.current
+        return min((held.first for held in self.held() or ()), default=0)
+
+    @property
     def entered(self) -> bool:
         """Whether session enter has succeeded."""
         return self.phase >= Phase.BOUND
+
+    def seal(self, epoch: int) -> None:
+        """From now on nothing more is taken from session managers before `epoch`; what is read next is final."""
+        self.words[_SEAL] = epoch
+        with self._fence:
+            pass
 
     def held(self) -> tuple[HeldRange, ...] | None:
         """The held ranges, or None where there are too many or the table is unreadable."""

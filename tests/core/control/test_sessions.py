@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from flame.core.control.effects import Answer, PurgeRows, ReadSegments
-from flame.core.control.events import ExecutorLost, SessionCreateRequested, SessionDeleteRequested, SpaceMeasured
+from flame.core.control.events import (
+    ExecutorLost,
+    RowsPurged,
+    SessionCreateRequested,
+    SessionDeleteRequested,
+    SpaceMeasured,
+)
 from flame.model.errors import Rejection
 from flame.model.limits import (
     BLOCK_TASKS,
@@ -212,6 +218,20 @@ def test_a_purge_goes_on_in_pauses_until_all_is_gone() -> None:
     core.advance(PURGE_PAUSE_MS - 1)
     assert core.effects.count(PurgeRows()) == 1
     core.advance(20 * PURGE_PAUSE_MS)
+    assert not core.store.purge(0)
+    assert core.state.deadlines.next_ms() is None
+
+
+def test_a_delete_that_is_stored_when_a_purge_has_looked_is_purged_after_it() -> None:
+    core = Core()
+    core.attach("a")
+    core.submit("a", 1, 1)
+    core.close("app-000001")
+    core.state.purging = True
+    delete(core, 1)
+    core.turn(RowsPurged(more=False))
+    assert core.store.purge(0)
+    core.advance(PURGE_PAUSE_MS)
     assert not core.store.purge(0)
     assert core.state.deadlines.next_ms() is None
 

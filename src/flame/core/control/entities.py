@@ -177,7 +177,6 @@ class Binding(msgspec.Struct, kw_only=True):
         link: its process's link, or 0.
         held: what it was given and has not reported, by attempt, oldest first.
         credit: tasks it may hold; doubles with each report up to what its time allows.
-        reported: it has sent results.
         retracting: request number of the retract that is not answered yet, or 0.
         giving_back: it was told to leave, and has not given back yet what it has not started.
         retract_empty: the last retract gave nothing back; none follows before the next report or assignment.
@@ -197,7 +196,6 @@ class Binding(msgspec.Struct, kw_only=True):
     held_tasks: int = 0
     held_bytes: int = 0
     credit: int = 2
-    reported: bool = False
     retracting: int = 0
     retract_empty: bool = False
     giving_back: bool = False

@@ -177,7 +177,6 @@ def on_report_outcomes(state: State, turn: Turn, binding: Binding, message: Repo
         if outcome.busy_ns:
             each = outcome.busy_ns / outcome.count
             session.task_ns += (each - session.task_ns) * (_TASK_TIME_WEIGHT if session.task_ns else 1.0)
-    binding.reported = True
     binding.credit = min(CREDIT_TASKS, 2 * binding.credit)
     binding.retract_empty = False
     binding.changed_ms = turn.now_ms
@@ -303,8 +302,8 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
     session.held_tasks -= binding.held_tasks
     binding.held.clear()
     binding.held_tasks = binding.held_bytes = 0
-    if exit is not None and (task := _charged(binding, spans, exit)):
-        _count_death(state, turn, session, task, cut(spans, task, task + 1), exit)
+    if exit is not None and exit.current and not exit.killed:
+        _count_death(state, turn, session, exit.current, cut(spans, exit.current, exit.current + 1), exit)
     put_back(state, turn, session, spans)
     finish_cancels(turn, session, f"{binding.number}/")
     session.bindings.pop(executor.id, None)
@@ -336,18 +335,6 @@ def remove(state: State, turn: Turn, executor: Executor) -> None:
     state.deadlines.drop(("release", executor.id))
     del state.executors[executor.id]
     del executor.node.executors[executor.id]
-
-
-def _charged(binding: Binding, spans: list[Span], exit: ExecutorExited) -> int:
-    """The task that a death is charged to, or 0.
-
-    It is the one that ran. Where none ran and nothing was ever reported, it is the first one held: a task that ends
-    well and breaks its executor (it closes descriptors, say) would otherwise be given out for ever.
-    """
-    if exit.killed:
-        return 0
-    silent = exit.entered and not exit.left and not binding.reported and not binding.leaving
-    return exit.current or (min(span.first for span in spans) if spans and silent else 0)
 
 
 def _count_death(

@@ -309,7 +309,10 @@ def delete(state: State, turn: Turn, session: Session) -> None:
 
 def purge(state: State, turn: Turn) -> None:
     """Begin to delete rows in the background, unless that is under way."""
-    if not state.purging:
+    if state.purging:
+        # The one under way may have seen the store as it was before this turn.
+        state.deadlines.set(("purge", 0), turn.now_ms + PURGE_PAUSE_MS)
+    else:
         state.purging = True
         turn.after.append(PurgeRows())
 
