@@ -190,7 +190,7 @@ def memory(sizes: Sizes, disk: Path) -> list[Figure]:
 
 
 def long_run(sizes: Sizes, disk: Path) -> list[Figure]:
-    """Whether a session becomes slower the more results it keeps; the median of rounds, since the machine drifts too."""
+    """Whether a session becomes slower the more it keeps; the median of rounds, since the machine drifts too."""
     samples = Samples()
     for _ in range(sizes.rounds):
         with cluster(disk) as running:

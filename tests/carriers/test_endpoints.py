@@ -108,6 +108,15 @@ def test_a_missing_directory_is_named(short_tmp: Path) -> None:
         bind(Endpoint.parse(f"unix://{short_tmp}/none/s"))
 
 
+def test_a_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(Unavailable, match="cannot connect: name or service not known"):
+        connect_socket(Endpoint.parse("frames://nowhere:80"), 5.0)
+
+
 def test_nobody_there(short_tmp: Path) -> None:
     with pytest.raises(Unavailable, match="cannot connect: no such file") as caught:
         connect_socket(Endpoint.parse(f"unix://{short_tmp}/s"), 5.0)

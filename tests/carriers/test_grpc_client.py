@@ -1,4 +1,4 @@
-"""The gRPC client end: handshakes, and errors that say what is wrong."""
+"""The gRPC client end: errors that say what is wrong, and what its link queues."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flame.carriers.endpoints import bind, bound_endpoint
-from flame.carriers.grpc_client import handshake
 from flame.carriers.grpc_server import serve_grpc
 from flame.carriers.threads import open_link
 from flame.model.endpoint import Endpoint
-from flame.model.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
+from flame.model.errors import Aborted, FailedPrecondition, Unavailable
 from flame.model.messages import Hello, PingNode, Welcome
 from tests.carriers.ends import CARRIERS, WAIT_S, End, LoopThread, NoMethods
 
@@ -30,41 +29,38 @@ def serve() -> Iterator[Callable[[Callable[[Hello], Welcome]], str]]:
     loop.stop()
 
 
+def _open(endpoint: str, timeout_s: float = WAIT_S) -> None:
+    open_link(endpoint, print, print, timeout_s=timeout_s)
+
+
 def _free() -> str:
     place = Endpoint.parse("http://127.0.0.1:0")
     with bind(place) as listener:
         return str(bound_endpoint(place, listener))
 
 
-def test_a_handshake_names_the_frames_endpoint(serve: Callable[[Callable[[Hello], Welcome]], str]) -> None:
-    endpoint = serve(lambda hello: Welcome(frames_endpoint="unix:///x", software=hello.software))
-    assert handshake(endpoint, WAIT_S, software="x/1") == Welcome(frames_endpoint="unix:///x", software="x/1")
-
-
-def test_a_handshake_that_is_refused_raises_the_servers_error(
+def test_a_refusal_raises_the_servers_error(
     serve: Callable[[Callable[[Hello], Welcome]], str],
 ) -> None:
     def refuse(hello: Hello) -> Welcome:
         raise Aborted("another store")
 
     with pytest.raises(Aborted, match="another store"):
-        handshake(serve(refuse), WAIT_S)
+        _open(serve(refuse))
 
 
 def test_nobody_there() -> None:
     endpoint = _free()
-    with pytest.raises(Unavailable, match="cannot connect") as caught:
-        handshake(endpoint, WAIT_S)
+    with pytest.raises(Unavailable, match=": cannot connect: connection refused") as caught:
+        _open(endpoint)
     assert endpoint in caught.value.message
-    with pytest.raises(Unavailable, match="cannot connect"):
-        open_link(endpoint, print, print, timeout_s=WAIT_S)
 
 
 def test_one_who_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(Unavailable, match=r"no answer in time|cannot connect"):
-            handshake(endpoint, 0.2)
+            _open(endpoint, 0.2)
 
 
 def test_a_grpc_server_that_is_no_session_manager() -> None:
@@ -77,13 +73,8 @@ def test_a_grpc_server_that_is_no_session_manager() -> None:
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         with pytest.raises(FailedPrecondition, match="no Flame session manager"):
-            handshake(f"http://127.0.0.1:{port}", WAIT_S)
+            _open(f"http://127.0.0.1:{port}")
         server.stop(None).wait()
-
-
-def test_a_frames_endpoint_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="speaks frames"):
-        handshake("unix:///x", WAIT_S)
 
 
 def test_a_message_that_cannot_be_sent_ends_the_link() -> None:

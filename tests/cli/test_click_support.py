@@ -41,6 +41,11 @@ def test_exit_codes_and_errors(capsys: pytest.CaptureFixture[str], arguments: li
     assert len(shown.splitlines()) <= 1
 
 
+def test_a_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_click(click.Group("tools", help="Many tools."), "tools", []) == 2
+    assert capsys.readouterr().err.startswith("Usage: tools [OPTIONS] COMMAND")
+
+
 def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_click(tool, "tool", ["--fail", "abort"]) == 130
     assert "Traceback" not in capsys.readouterr().err

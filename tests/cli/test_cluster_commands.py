@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flame.cli.cluster_commands import free_port
 from flame.config import paths, processes, runtime
 from flame.config.capacity import cpus
 from flame.config.probe import answers
+from flame.supervisor.cluster import free_port
 from tests.cli.commands import Home
 from tests.support import wait_until_true
 
@@ -73,6 +73,33 @@ def test_up_on_a_running_cluster_changes_nothing(home: Home) -> None:
     assert "keeps its settings" in output
     assert "flame is up" in output
     assert {p.pid for p in processes.find(home.data_dir)} == {p.pid for p in before}
+
+
+def test_two_ups_at_once_tell_of_the_same_cluster(home: Home) -> None:
+    ups = [home.start("flame", "up", "--port", "0") for _ in range(2)]
+    outputs = [up.communicate(timeout=100) for up in ups]
+    assert [up.returncode for up in ups] == [0, 0], outputs
+    cluster = runtime.read(paths.cluster_file(home.data_dir))
+    assert cluster is not None
+    for output, _ in outputs:
+        assert f" {cluster.endpoint}\n" in output
+        assert f" {cluster.grpc}\n" in output
+        assert output.startswith("flame is up")  # and says nothing of other settings or repairs
+    assert home.pid("supervisor") == cluster.supervisor  # there is one, and no other that waits
+    home.ok("flmping", "-t", "5", "--endpoint", cluster.grpc)
+
+
+def test_a_data_directory_that_is_none(home: Home) -> None:
+    (home.path / "file").touch()
+    for command in ("up", "down", "status"):
+        assert "name is empty" in home.run("flame", command, "--data-dir", "").stderr
+        done = home.run("flame", command, "--data-dir", "file")
+        assert done.returncode == 1
+        assert "is no directory" in done.stderr
+    done = home.run("flame", "status", "--data-dir", "a directory")
+    assert done.returncode == 3
+    assert f"there is no directory {home.path}/a directory; " in done.stderr
+    assert f"flame up --data-dir '{home.path}/a directory'" in done.stderr
 
 
 @pytest.mark.parametrize("component", ["session-manager", "executor-manager"])

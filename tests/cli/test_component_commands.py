@@ -25,6 +25,8 @@ def test_options_in_both_forms() -> None:
         (["--config"], "--config needs a value"),
         (["--config", "a", "--confg", "b"], "'--confg' is not an option"),
         (["a"], "'a' is not an option"),
+        (["--config", "a", "--data-dir", ""], "--data-dir is empty"),
+        (["--config="], "--config is empty"),
     ],
 )
 def test_wrong_options(arguments: list[str], why: str) -> None:

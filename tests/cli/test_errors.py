@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from flame.cli import errors
@@ -13,6 +15,13 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors.run(lambda: raising(KeyboardInterrupt())) == 130
     assert errors.run(lambda: raising(InvalidArgument("no", hint="do this"))) == 1
     assert capsys.readouterr().err == "error: no (do this)\n"
+
+
+def test_without_standard_output_and_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert errors.run(lambda: int(sys.stdout.isatty())) == 0
+    assert errors.run(lambda: raising(ValueError("odd"))) == 1
 
 
 def test_no_traceback_unless_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ class TestOutput:
 
 class TestOptions:
     def test_duration_memory_sizes_common_data_priority_and_resources(self, cluster: Home) -> None:
-        options = ["-t", "4", "-d", "50", "-m", "8m", "-i", "10k", "-o", "1k", "-c", "text", "-P", "3"]
+        options = ["-t", "4", "-d", "50", "-m", "8m", "-i", "10k", "-o", "1k", "-c", "te\udcffxt", "-P", "3"]
         output = cluster.ok("flmping", *options, "-r", "cpu=1,mem=64m")
         assert "<4> tasks was completed" in output
         view = cluster.ok("flmctl", "view", "-s", session_id(output))

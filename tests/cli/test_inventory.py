@@ -36,4 +36,4 @@ def test_without_a_cluster(tmp_path: object, monkeypatch: pytest.MonkeyPatch) ->
         connect(None)
     with Probe() as probe:
         assert not probe.has_node(f"unix://{tmp_path}/none")
-        assert probe.nodes() == 0
+        assert probe.nodes == 0

@@ -39,6 +39,19 @@ def test_a_script_is_imported_beside_its_guard(script: Path) -> None:
     assert pickle.loads(pickle.dumps(kind(3))).x == 3
 
 
+def test_a_script_without_a_suffix(script: Path) -> None:
+    (script.parent / "beside.py").write_text("VALUE = 5\n")
+    command = script.with_suffix("")
+    command.write_text("#!/usr/bin/env python3\nimport beside\nfrom flame.service import FlameService\n" + CLASS)
+    service = load_service(f"{command}:S")
+    assert type(service).__module__ == SCRIPT_MODULE
+    assert not list(script.parent.glob("__pycache__/app*"))  # nothing is left beside a command
+    command.write_text("def f(:\n")
+    assert failure(f"{command}:S")[0] == "SyntaxError"
+    command.unlink()
+    assert "does not exist on this node" in failure(f"{command}:S")[1]
+
+
 def test_a_module(script: Path) -> None:
     assert type(load_service("flame.service.flmping:Ping")).__name__ == "Ping"
 

@@ -10,6 +10,7 @@ import pytest
 import flame
 from flame.carriers import threads
 from flame.model.messages import Hello, Message, Welcome
+from flame.sdk import link
 from flame.sdk.link import StreamOwner
 from tests.sdk.scripted import Peer, ScriptedCluster
 from tests.support import WaitUntil
@@ -110,6 +111,23 @@ def test_a_link_lost_before_its_opener_saw_it_is_opened_by_one_thread(monkeypatc
     assert [thread for thread in threading.enumerate() if thread.name == "flame-reconnect"] == []
     assert [link.closed for link in links] == [True, False]
     owner.fail(flame.Unavailable("over"))
+
+
+@pytest.mark.parametrize("endpoint", ["unix://{tmp}/nobody", "unix://{tmp}/stale", "frames://{free}", "http://{free}"])
+def test_a_first_link_where_nobody_listens_is_given_up_soon(endpoint: str, short_tmp: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as stale, socket.socket() as unused:
+        stale.bind(f"{short_tmp}/stale")
+        unused.bind(("127.0.0.1", 0))  # it does not listen
+        url = endpoint.format(tmp=short_tmp, free=f"127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(flame.Unavailable, match="cannot connect"):
+            flame.connect(url, timeout=1000)  # which the test would not survive
+
+
+def test_a_first_link_waits_for_one_who_comes_soon(cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "FIRST_PATIENCE_S", 100.0)
+    cluster.stop()
+    threading.Timer(0.05, cluster.start).start()
+    flame.connect(cluster.endpoint).close()
 
 
 def test_a_thread_that_called_callbacks_can_wait_afterwards(

@@ -71,6 +71,8 @@ def test_a_class_of_the_running_script(tmp_path: Path) -> None:
     (package / "__init__.py").touch()
     (package / "app.py").write_text(SCRIPT)
     assert _output(["pack/app.py"], tmp_path) == f"{package}/app.py:Mine|{package}"
+    (package / "command").write_text(SCRIPT)
+    assert _output(["pack/command"], tmp_path) == f"{package}/command:Mine|{package}"
     assert _output(["-m", "pack.app"], tmp_path) == f"pack.app:Mine|{tmp_path}"
 
 
@@ -82,3 +84,4 @@ def test_a_class_typed_at_a_prompt_cannot_be_found(tmp_path: Path) -> None:
 def test_a_script_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert locate_service("app.py:Mine") == (f"{tmp_path}/app.py:Mine", str(tmp_path))
+    assert locate_service("./bin/app:Mine") == (f"{tmp_path}/bin/app:Mine", f"{tmp_path}/bin")

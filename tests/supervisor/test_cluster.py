@@ -1,11 +1,13 @@
 """What `flame up` checks before it starts anything; the rest is in `tests/cli/test_cluster_commands.py`."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from flame.model.errors import ConfigurationError, InvalidArgument, Unavailable
+from flame.config import processes
+from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Unavailable
 from flame.supervisor import cluster
 from flame.supervisor.settings import Settings
 
@@ -48,6 +50,23 @@ def test_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
         cluster.make_data_dir(str(tmp_path / "file/x"))
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter everything")
+def test_data_directory_that_may_not_be_entered(short_tmp: Path) -> None:
+    (short_tmp / "d").mkdir(mode=0o600)
+    with pytest.raises(ConfigurationError, match="another user's"):
+        cluster.normal_data_dir(str(short_tmp / "d"))
+
+
+def test_a_supervisor_of_another_user(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(processes, "find", lambda data_dir: [processes.Process(17, "supervisor")])
+    with pytest.raises(FailedPrecondition, match=r"supervisor \(pid 17\) belongs to another user"):
+        cluster.down(str(short_tmp))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_data_directory_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir(mode=0o500)
@@ -60,6 +79,72 @@ def test_nothing_runs_of_a_directory_that_does_not_exist(short_tmp: Path) -> Non
     assert not found.running
     assert set(found.pids.values()) == {0}
     assert cluster.down(str(short_tmp / "none")) == 0
+
+
+def test_data_directory_without_a_name_or_that_is_a_file(short_tmp: Path) -> None:
+    (short_tmp / "file").touch()
+    for path, text in (("", "is empty"), (str(short_tmp / "file"), "is no directory")):
+        with pytest.raises(InvalidArgument, match=text):
+            cluster.normal_data_dir(path)
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["first start", "it runs"])
+def test_what_is_stopped_while_it_is_waited_for_is_told_at_once(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(short_tmp))
+    settings = Settings(str(short_tmp / "d"))
+    said: list[str] = []
+    if runs:
+        cluster.up(settings, lambda _: True, said.append)
+
+    def stop(_: str) -> bool:
+        cluster.down(settings.data_dir)
+        return False
+
+    with pytest.raises(Unavailable, match="it was stopped meanwhile"):
+        cluster.up(settings, stop, said.append, timeout_s=1000)  # which the test would not survive
+    assert not any(cluster.status(settings.data_dir).pids.values())
+    assert said == []
+
+
+def test_an_interrupt_right_after_the_start_leaves_nothing(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(short_tmp))
+    settings = Settings(str(short_tmp / "d"))
+    start = cluster._start_supervisor
+
+    def start_interrupted(settings: Settings) -> int:
+        pid = start(settings)
+        os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(cluster, "_start_supervisor", start_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.up(settings, lambda _: True, print)
+    assert processes.find(settings.data_dir) == []
+
+
+def test_a_supervisor_that_is_started_while_the_cluster_is_stopped_ends_too(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(short_tmp))
+    settings = Settings(str(short_tmp / "d"))
+    cluster.up(settings, lambda _: True, print)
+    late: list[int] = []
+    remaining = processes.find
+
+    def find(data_dir: str) -> list[processes.Process]:
+        found = remaining(data_dir)
+        if not found and not late:
+            late.append(cluster._start_supervisor(settings))
+            found = remaining(data_dir)
+        return found
+
+    monkeypatch.setattr(processes, "find", find)
+    cluster.down(settings.data_dir)
+    assert late
+    assert os.waitpid(late[0], os.WNOHANG)[0] == late[0]
+    assert not any(cluster.status(settings.data_dir).pids.values())
 
 
 def test_no_answer_in_time_leaves_nothing(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,24 @@ def test_one_holder_at_a_time(data_dir: str) -> None:
     assert second.acquire(0)
 
 
+def test_a_supervisor_that_has_it_and_is_alive_is_not_waited_for(data_dir: str) -> None:
+    code = (
+        "import sys; from flame.supervisor.lock import Lock\n"
+        "lock = Lock(sys.argv[-1]); print(lock.acquire(0), flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, "flame.test", "supervisor", "--data-dir", data_dir]
+    lock = Lock(data_dir)
+    assert lock.holder() == 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"True\n"
+        assert lock.holder() == holder.pid
+        assert not lock.acquire(1000)  # which the test would not survive
+        holder.communicate(b"\n")
+    assert lock.holder() == 0
+    assert lock.acquire(0)
+
+
 def test_no_directory_is_not_held(tmp_path: Path) -> None:
     assert not Lock(str(tmp_path / "none")).held()
 

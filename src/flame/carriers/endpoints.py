@@ -159,4 +159,6 @@ def cannot_connect(shown: str, error: OSError) -> Unavailable:
 def _reason(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+    if isinstance(error, socket.gaierror):  # its numbers are not those of the system
+        return (error.strerror or str(error)).lower()
+    return os.strerror(error.errno).lower() if error.errno else str(error)

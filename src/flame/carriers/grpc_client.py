@@ -12,7 +12,7 @@ from flame.carriers.messages import collect_messages
 from flame.model.endpoint import Endpoint
 from flame.model.errors import FailedPrecondition, FlameError, InvalidArgument, Rejection, Unavailable
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
-from flame.model.messages import Hello, Message, Role, Welcome
+from flame.model.messages import Hello, Message, Role
 from flame.wire.codec import decode_manager_batch, decode_welcome, encode, encode_hello, join_envelopes
 
 LINGER_S: Final = 5.0
@@ -23,31 +23,11 @@ Received = Callable[[Message], None]
 Closed = Callable[[str], None]
 
 
-def handshake(endpoint: str, timeout_s: float, *, software: str = "") -> Welcome:
-    """Ask the session manager at a gRPC endpoint who it is and where its frame carrier listens.
-
-    Args:
-        endpoint: `http://host:port`.
-        timeout_s: longest wait, in seconds.
-        software: name and version of the caller, for logs.
-
-    Raises:
-        InvalidArgument: no such endpoint.
-        Unavailable: nobody answers there, or not in time.
-        FailedPrecondition: whoever answers is no Flame session manager.
-    """
-    place = Endpoint.parse(endpoint)
-    if place.scheme != "http":
-        raise InvalidArgument(f"endpoint {endpoint!r} speaks frames", hint="gRPC takes http://host:port")
-    with grpc.insecure_channel(place.address, options=_CHANNEL_OPTIONS) as channel:
-        return _handshake(channel, place, timeout_s, software)
-
-
-def _handshake(channel: grpc.Channel, place: Endpoint, timeout_s: float, software: str = "") -> Welcome:
-    hello = encode_hello(Hello(role=Role.CLIENT, software=software))
+def _handshake(channel: grpc.Channel, place: Endpoint, timeout_s: float) -> None:
+    """Raise if no session manager answers: a stream would not tell why it cannot be opened."""
     call: Any = channel.unary_unary(HANDSHAKE, None, None)
     try:
-        return decode_welcome(call(hello, timeout=timeout_s))
+        decode_welcome(call(encode_hello(Hello(role=Role.CLIENT)), timeout=timeout_s))
     except grpc.RpcError as error:
         raise _to_error(place, error) from None
 
@@ -58,7 +38,8 @@ def _to_error(place: Endpoint, error: Any) -> FlameError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unavailable(f"{place}: no answer in time", hint="check that the cluster runs: flame status")
     if code is grpc.StatusCode.UNAVAILABLE:
-        return Unavailable(f"{place}: cannot connect: {details}", hint="check that the cluster runs: flame status")
+        reason = details.rpartition("Failed to connect to remote host: ")[2].lower()
+        return Unavailable(f"{place}: cannot connect: {reason}", hint="check that the cluster runs: flame status")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return FailedPrecondition(f"{place}: no Flame session manager of this version", hint="check the endpoint")
     return Rejection(code.name, f"{place}: {details}").to_error()
@@ -70,7 +51,7 @@ def open_grpc_link(
     """Connect to a session manager over gRPC: as `flame.carriers.threads.open_link`, which calls it."""
     channel = grpc.insecure_channel(place.address, options=_CHANNEL_OPTIONS)
     try:
-        _handshake(channel, place, timeout_s)  # a stream would not tell why it cannot be opened
+        _handshake(channel, place, timeout_s)
     except BaseException:
         channel.close()
         raise

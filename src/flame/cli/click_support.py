@@ -32,6 +32,9 @@ def run_click(command: click.Command, name: str, arguments: Sequence[str] | None
             result = command.main(args=arguments, prog_name=name, standalone_mode=False)
         except click.Abort:
             return errors.INTERRUPTED
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            return errors.USAGE
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else name
             errors.say_error(f"{error.format_message().rstrip('.')} (see {path} --help)")

@@ -1,6 +1,7 @@
 """The commands of `flame`: up, down, status, and help for those that run one component."""
 
-import socket
+import os
+import shlex
 from typing import Any, NoReturn
 
 import click
@@ -48,13 +49,10 @@ def flame() -> None:
 def up(data_dir: str | None, executors: int | None, port: int, mode: str) -> int:
     """Start the cluster, or repair what is missing of it. Returns when it answers."""
     directory = cluster.normal_data_dir(data_dir)
-    settings = Settings(
-        data_dir=directory, executors=executors or 0, grpc=f"127.0.0.1:{port or free_port()}", mode=mode
-    )
+    settings = Settings(data_dir=directory, executors=executors or 0, grpc=f"127.0.0.1:{port}", mode=mode)
     with inventory.Probe() as probe:
         running = cluster.up(settings, probe.has_node, lambda line: click.echo(f"flame: {line}"))
-        nodes = probe.nodes()
-    click.echo(f"flame is up, with {_counted(nodes, 'node')}")
+    click.echo(f"flame is up, with {_counted(probe.nodes, 'node')}")
     rows: list[tuple[str, object]] = [("  endpoint", running.endpoint), ("  gRPC", running.grpc)]
     rows += [("  executors", _room(*cluster.most_executors(directory))), ("  data", directory)]
     click.echo(tables.pairs(rows))
@@ -77,7 +75,8 @@ def down(data_dir: str | None) -> int:
 @_data_dir
 def status(data_dir: str | None) -> int:
     """Show what runs. Exit code 0 if all of it does, else 3."""
-    found = cluster.status(cluster.normal_data_dir(data_dir))
+    directory = cluster.normal_data_dir(data_dir)
+    found = cluster.status(directory)
     rows: list[tuple[str, object]] = []
     for name, pid in found.pids.items():
         rows.append((name, f"running (pid {pid})" if pid else "not running"))
@@ -93,16 +92,11 @@ def status(data_dir: str | None) -> int:
     if found.running:
         return errors.OK
     state = "is not running" if not any(found.pids.values()) else "is not complete"
-    click.echo(f"flame {state}; start it with: flame up", err=True)
+    if not os.path.isdir(directory):
+        state += f": there is no directory {directory}"
+    option = "" if data_dir is None else f" --data-dir {shlex.quote(directory)}"
+    click.echo(f"flame {state}; start it with: flame up{option}", err=True)
     return errors.NOT_RUNNING
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _room(executors: int, registered_cpus: int) -> str:

@@ -45,7 +45,7 @@ def read_options(arguments: Sequence[str], allowed: Mapping[str, bool]) -> dict[
         allowed: the options there are, and whether they are required.
 
     Raises:
-        UsageError: an unknown option, one without a value, or a missing one.
+        UsageError: an unknown option, one without a value, a path that is empty, or a missing option.
 
     Example:
         >>> read_options(["--config", "x.yaml"], {"config": True})
@@ -62,6 +62,8 @@ def read_options(arguments: Sequence[str], allowed: Mapping[str, bool]) -> dict[
             if not rest:
                 raise UsageError(f"{name} needs a value")
             value = rest.pop(0)
+        if not value and name in ("--config", "--data-dir"):
+            raise UsageError(f"{name} is empty")
         options[name[2:]] = value
     for name, required in allowed.items():
         if required and name not in options:

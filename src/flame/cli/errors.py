@@ -28,6 +28,9 @@ def run(command: Callable[[], int]) -> int:
         >>> run(lambda: 0)
         0
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started this closed it: from here on it goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         return command()
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """`flmping`: run tasks of the built-in application `flmping` and tell how it went."""
 
 import logging
+import os
 import sys
 import time
 from array import array
@@ -130,7 +131,7 @@ def flmping(
         started_s = time.monotonic()
         with connection.create_session(
             APPLICATION,
-            common_data=None if common_data is None else common_data.encode(),
+            common_data=None if common_data is None else os.fsencode(common_data),
             priority=priority,
             resources=resreq,
         ) as session:

@@ -32,9 +32,14 @@ def connect(endpoint: str | None) -> "flame.Connection":
 
 
 class Probe:
-    """Asks a cluster that is just starting whether it has a node yet; it may end again at any moment."""
+    """Asks a cluster that is just starting whether it has a node yet; it may end again at any moment.
+
+    Attributes:
+        nodes: how many nodes were ready when it was asked last.
+    """
 
     def __init__(self) -> None:
+        self.nodes = 0
         self._stack = ExitStack()
         self._connection: flame.Connection | None = None
 
@@ -50,13 +55,10 @@ class Probe:
             if self._connection is None:
                 connection = flame.connect(endpoint, timeout=PROBE_TIMEOUT_S)
                 self._connection = self._stack.enter_context(connection)
-            return self.nodes() > 0
+            self.nodes = _ready_nodes(self._connection, PROBE_TIMEOUT_S)
+            return self.nodes > 0
         except (FlameError, TimeoutError):
             return False
-
-    def nodes(self) -> int:
-        """How many nodes are ready."""
-        return 0 if self._connection is None else _ready_nodes(self._connection, PROBE_TIMEOUT_S)
 
 
 def sessions(cluster: "flame.Connection") -> Table:

@@ -17,10 +17,10 @@ class Progress:
     one line at the end, without control characters.
     """
 
-    def __init__(self, total: int, out: TextIO = sys.stdout) -> None:
+    def __init__(self, total: int, out: TextIO | None = None) -> None:
         self._total = total
-        self._out = out
-        self._live = out.isatty()
+        self._out = out or sys.stdout
+        self._live = self._out.isatty()
         self._drawn_s = 0.0
         self._done = 0
         self._line = False

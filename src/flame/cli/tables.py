@@ -1,6 +1,5 @@
 """Tables of text that fit a terminal, and are whole where they are piped."""
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def terminal_width() -> int | None:
     """Characters of a line of the terminal on standard output, or None if it is none."""
     if not sys.stdout.isatty():
         return None
-    return int(os.environ.get("COLUMNS") or 0) or shutil.get_terminal_size().columns
+    return shutil.get_terminal_size().columns
 
 
 def local_time(time_ms: int) -> str:

@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -45,7 +47,7 @@ def load_service(name: str) -> FlameService:
 
 def _import(place: str, name: str) -> ModuleType:
     try:
-        if place.endswith(".py"):
+        if place.endswith(".py") or "/" in place:
             return _import_script(Path(place))
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -69,11 +71,22 @@ def _import(place: str, name: str) -> ModuleType:
         raise ServiceUnusable(failure_of(error, f"the import of service {name} failed")) from error
 
 
+class _ScriptLoader(SourceFileLoader):
+    """Loads a script that has no suffix, such as a command in `bin/`, and leaves no compiled file beside it."""
+
+    def path_stats(self, path: str) -> Mapping[str, int]:
+        """No compiled file is looked for, or written, of what has no time of change."""
+        raise OSError(f"{path} is not compiled ahead")
+
+
 def _import_script(path: Path) -> ModuleType:
     if not path.is_file():
         raise _unusable(f"service script {path} does not exist on this node", "FileNotFoundError")
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, path)
+    if spec is None:  # no suffix that Python knows
+        loader = _ScriptLoader(SCRIPT_MODULE, str(path))
+        spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, path, loader=loader)
     if spec is None or spec.loader is None:
         raise _unusable(f"service script {path} cannot be imported", "ImportError")
     module = importlib.util.module_from_spec(spec)

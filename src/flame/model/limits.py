@@ -36,7 +36,7 @@ SUBMIT_WINDOW_BYTES: Final = 8 * MIB
 """Input bytes a submitter may have sent and not yet seen acknowledged."""
 RESULT_WINDOW_BYTES: Final = 8 * MIB
 """Result bytes the session manager may have sent to one client and not yet seen acknowledged."""
-MAP_WINDOW_BYTES: Final = 64 * MIB
+MAP_WINDOW_BYTES: Final = 32 * MIB
 """Output bytes a `Session.map` holds or has to expect before it submits more."""
 TASK_OVERHEAD_BYTES: Final = 32
 """What one task adds to the byte accounting beside its payload."""

@@ -25,7 +25,8 @@ class ApplicationSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     Args:
         shim: the protocol between executor and service.
-        service: `package.module:Class` or `/path/of/script.py:Class` of a Python service; empty for other shims.
+        service: `package.module:Class` or `/path/of/script.py:Class` (with any suffix or none) of a Python
+            service; empty for other shims.
         working_directory: absolute path, put on the import path of a Python service.
         environments: extra environment variables, as pairs.
         max_instances: most executors of one session; None is unlimited.

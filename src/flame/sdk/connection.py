@@ -49,7 +49,7 @@ def connect(
     Args:
         endpoint: `unix:///path`, `frames://host:port`, `http://host:port`, or `embedded`.
         mode: of an embedded cluster: `durable` (default) stores on disk, in a temporary directory; `memory` does not.
-        timeout: longest wait in seconds for a cluster that answers.
+        timeout: longest wait in seconds for a cluster that answers; half a second where nobody takes connections.
         carrier: `frames` or `grpc`, where an `http` endpoint leaves the choice; frames by default.
 
     Raises:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
 HANDSHAKE_TIMEOUT_S = 10.0
+FIRST_PATIENCE_S = 0.5
+"""How long a first link is tried for where nobody takes connections; one that resumes is tried for without end."""
 
 
 class Answer(NamedTuple):
@@ -70,6 +72,8 @@ class StreamOwner:
         self._ended_reason = ""
         self._establishing = False
         """Whether a thread opens a link: there is only one that does."""
+        self._reached = False
+        """Whether somebody took the last connection that was tried."""
         self._down = False
         """Whether the link was lost, and is not back."""
         self._thread = _Thread()
@@ -211,7 +215,8 @@ class StreamOwner:
             raise
 
     def _establish(self, timeout: float | None) -> Welcome:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        started = time.monotonic()
+        deadline = None if timeout is None else started + timeout
         pause_s = FIRST_PAUSE_S
         while True:
             left_s = HANDSHAKE_TIMEOUT_S if deadline is None else max(deadline - time.monotonic(), 0.001)
@@ -219,6 +224,8 @@ class StreamOwner:
                 return self._try_once(min(left_s, HANDSHAKE_TIMEOUT_S))
             except Unavailable as error:
                 failure = error
+            if deadline is not None and not self._reached:
+                deadline = min(deadline, started + FIRST_PATIENCE_S)
             with self.changed:
                 self.check()
                 if deadline is not None and time.monotonic() + pause_s >= deadline:
@@ -246,6 +253,7 @@ class StreamOwner:
                 self.changed.notify_all()
             self.tell()
             raise Unavailable(reason)
+        self._reached = False
         link = open_link(
             self.endpoint,
             partial(self._received, attempt),
@@ -253,6 +261,7 @@ class StreamOwner:
             timeout_s=timeout_s,
             name="flame-link",
         )
+        self._reached = True
         try:
             with self.lock:
                 self.check()

@@ -42,9 +42,9 @@ def _of_text(service: str) -> tuple[str, str]:
     if not colon or not place or not name:
         raise InvalidArgument(
             f"service {service!r} is not of the form module:Class",
-            hint='write "package.module:Class" or "script.py:Class"',
+            hint='write "package.module:Class", "script.py:Class" or "/path/of/script:Class"',
         )
-    if place.endswith(".py"):
+    if place.endswith(".py") or "/" in place:
         path = os.path.abspath(place)
         return f"{path}:{name}", os.path.dirname(path)
     try:

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from flame.config.probe import answers
 from flame.model.endpoint import MAX_UNIX_PATH_BYTES
 from flame.model.errors import ConfigurationError, FailedPrecondition, FlameError, InvalidArgument, Unavailable
 from flame.supervisor import detached, loop
+from flame.supervisor.lock import Lock
 from flame.supervisor.settings import (
     EXECUTOR_MANAGER,
     SESSION_MANAGER,
@@ -30,6 +32,7 @@ DOWN_TIMEOUT_S = 45.0
 
 SUPERVISOR = "supervisor"
 _LOOK_S = 0.02
+_STOPPED = "it was stopped meanwhile, as `flame down` does"
 
 Say = Callable[[str], None]
 """Takes a line for the user."""
@@ -61,14 +64,15 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
     """Start the cluster of a data directory, or repair it; return once it answers.
 
     Args:
-        settings: the cluster that is wanted; one that runs keeps its own.
+        settings: the cluster that is wanted, with any port for gRPC where it is 0; one that runs keeps its own.
         ready: asks the cluster at this endpoint whether it can run something; called until it says yes.
         say: gets a line for everything that was repaired.
 
     Raises:
         FailedPrecondition: this is not Linux.
         ConfigurationError: the data directory cannot be used.
-        Unavailable: it did not answer in time, or a component does not work. Nothing that it started is left running.
+        Unavailable: it did not answer in time, a component does not work, or it was stopped meanwhile. Nothing that
+            was started here is left running.
     """
     if sys.platform != "linux":
         raise FailedPrecondition(f"a cluster runs on Linux only for now, not on {sys.platform}")
@@ -76,21 +80,23 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
     make_data_dir(data_dir)
     before = status(data_dir)
     found = {name: pid for name, pid in before.pids.items() if pid}
-    if found:
+    if found and not before.pids[SUPERVISOR]:
         settings = _settings_of(data_dir, settings, say)
     log_sizes = {name: _size(paths.log_file(data_dir, name)) for name in before.pids}
     started = 0
-    if not before.pids[SUPERVISOR]:
-        started = _start_supervisor(settings)
-        if found:
-            say(f"the supervisor was gone: started a new one (pid {started})")
     try:
-        cluster = _wait_ready(settings, ready, started, timeout_s, log_sizes)
+        if not before.pids[SUPERVISOR]:
+            with _interrupts_later():
+                started = _start_supervisor(settings)
+            if found:
+                say(f"the supervisor was gone: started a new one (pid {started})")
+        cluster = _wait_ready(settings, ready, say, started, timeout_s, log_sizes)
     except BaseException:
-        if not found:  # what ran before goes on; its supervisor goes on trying
+        # What ran before, or was started by somebody else, goes on; its supervisor goes on trying.
+        if not found and Lock(data_dir).holder() in (0, started):
             down(data_dir)
         raise
-    if found:
+    if found and (before.cluster is not None or before.answers):  # else somebody was just starting it
         _say_repairs(before, status(data_dir), say)
     return cluster
 
@@ -106,23 +112,37 @@ def down(data_dir: str, timeout_s: float = DOWN_TIMEOUT_S) -> int:
     """
     found = processes.find(data_dir)
     deadline_s = time.monotonic() + timeout_s
-    for process in found:
-        if process.component == SUPERVISOR:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
-            while processes.is_component(process.pid, SUPERVISOR, data_dir):
-                if time.monotonic() > deadline_s:
-                    loop.kill(process.pid)
-                time.sleep(_LOOK_S)
-    if processes.find(data_dir):  # it was killed before, or it did not do its work
-        rest = loop.Supervisor(Settings(data_dir))
-        rest.adopt()
-        rest.stop()
-    detached.remove_runtime_files(data_dir)
-    if left := processes.find(data_dir):
+    left = found
+    while left and time.monotonic() < deadline_s:
+        supervisors = [process.pid for process in left if process.component == SUPERVISOR]
+        for pid in supervisors:  # again and again: a `flame up` at the same time may start another one
+            _end_supervisor(data_dir, pid, deadline_s)
+        if not supervisors:  # it was killed before, or it did not do its work
+            rest = loop.Supervisor(Settings(data_dir))
+            rest.adopt()
+            rest.stop()
+        left = processes.find(data_dir)
+    if not left:
+        detached.remove_runtime_files(data_dir)
+    else:
         shown = ", ".join(f"{process.pid} {process.component}" for process in left)
         raise FailedPrecondition(f"{data_dir}: these processes do not end: {shown}", hint="end them yourself")
     return len(found)
+
+
+def _end_supervisor(data_dir: str, pid: int, deadline_s: float) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise FailedPrecondition(
+            f"{data_dir}: its supervisor (pid {pid}) belongs to another user", hint="stop it as that user"
+        ) from None
+    while processes.is_component(pid, SUPERVISOR, data_dir):
+        if time.monotonic() > deadline_s:
+            loop.kill(pid)
+        time.sleep(_LOOK_S)
 
 
 def status(data_dir: str) -> Status:
@@ -158,8 +178,12 @@ def normal_data_dir(path: str | None) -> str:
         path: as given, or None for the default.
 
     Raises:
-        InvalidArgument: too long for the Unix sockets in it, or with characters that no command line should have.
+        InvalidArgument: empty, no directory, too long for the Unix sockets in it, or with characters that no command
+            line should have.
+        ConfigurationError: another user's.
     """
+    if path == "":
+        raise InvalidArgument("the data directory's name is empty", hint="name one, or leave --data-dir out")
     if path and not path.isprintable():
         raise InvalidArgument(f"data directory {path!r}: it has unprintable characters", hint="choose another name")
     text = os.path.realpath(os.path.expanduser(path) if path else paths.default_data_dir())
@@ -168,6 +192,13 @@ def normal_data_dir(path: str | None) -> str:
         raise InvalidArgument(
             f"data directory {text}: its path is {nbytes - limit} bytes too long for the Unix sockets in it",
             hint="name a shorter one with --data-dir",
+        )
+    if os.path.exists(text) and not os.path.isdir(text):
+        raise InvalidArgument(f"data directory {text}: it is no directory", hint="name another one with --data-dir")
+    if os.path.exists(text) and not os.access(text, os.X_OK):
+        raise ConfigurationError(
+            f"data directory {text}: no permission to enter it: it is another user's",
+            hint="become that user, or name another one with --data-dir",
         )
     return text
 
@@ -203,14 +234,38 @@ def _settings_of(data_dir: str, wanted: Settings, say: Say) -> Settings:
         grpc=session_manager.grpc,
         mode=session_manager.mode,
     )
-    if settings != wanted._replace(executors=wanted.max_executors):
+    grpc = settings.grpc if _any_port(wanted.grpc) else wanted.grpc
+    if settings != wanted._replace(executors=wanted.max_executors, grpc=grpc):
         say("it runs already and keeps its settings; `flame down` first to change them")
     return settings
 
 
+def _any_port(address: str) -> bool:
+    return address.endswith(":0")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C has its effect at the end of this context: when it is known what was started, and has to be ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_supervisor(settings: Settings) -> int:
+    grpc = f"127.0.0.1:{free_port()}" if _any_port(settings.grpc) else settings.grpc
     command = [*flame_command(), SUPERVISOR, "--data-dir", settings.data_dir, "--mode", settings.mode]
-    command += ["--executors", str(settings.executors), "--grpc", settings.grpc]
+    command += ["--executors", str(settings.executors), "--grpc", grpc]
     appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         command[0],
@@ -227,24 +282,37 @@ def _start_supervisor(settings: Settings) -> int:
 
 
 def _wait_ready(
-    settings: Settings, ready: Callable[[str], bool], started: int, timeout_s: float, log_sizes: dict[str, int]
+    settings: Settings,
+    ready: Callable[[str], bool],
+    say: Say,
+    started: int,
+    timeout_s: float,
+    log_sizes: dict[str, int],
 ) -> runtime.Cluster:
-    """Wait until the cluster can run something and its runtime file says so."""
+    """Wait until the cluster can run something and its runtime file says so.
+
+    Args:
+        started: the supervisor that was started here, or 0.
+    """
+    data_dir = settings.data_dir
+    lock = Lock(data_dir)
+    known, stopped = 0, True
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
-        if started and os.waitpid(started, os.WNOHANG)[0]:
-            if not status(settings.data_dir).pids[SUPERVISOR]:
-                raise _did_not_start(settings.data_dir, "", log_sizes)
-            started = 0  # somebody else's `flame up` was faster
-        if answers(settings.socket_path) and ready(settings.endpoint):
-            supervisor = status(settings.data_dir).pids[SUPERVISOR]
-            if supervisor:
-                detached.write_runtime_files(settings, supervisor)
-            cluster = runtime.read(paths.cluster_file(settings.data_dir))
-            if supervisor and cluster is not None:
+        if started and (ended := os.waitpid(started, os.WNOHANG))[0]:
+            started, stopped = 0, os.waitstatus_to_exitcode(ended[1]) in (0, -signal.SIGTERM)
+        supervisor = lock.holder()
+        if not started and not supervisor and not status(data_dir).pids[SUPERVISOR]:
+            raise _did_not_start(data_dir, _STOPPED if stopped else "", log_sizes)
+        if supervisor and answers(settings.socket_path) and ready(settings.endpoint):
+            if supervisor != known:  # somebody else may have started it, and wanted something else
+                settings, known = _settings_of(data_dir, settings, say), supervisor
+            detached.write_runtime_files(settings, supervisor)
+            cluster = runtime.read(paths.cluster_file(data_dir))
+            if cluster is not None and lock.holder() == supervisor:
                 return cluster
         time.sleep(_LOOK_S)
-    raise _did_not_start(settings.data_dir, f"no answer within {timeout_s:g} s", log_sizes)
+    raise _did_not_start(data_dir, f"no answer within {timeout_s:g} s", log_sizes)
 
 
 def _did_not_start(data_dir: str, reason: str, log_sizes: dict[str, int]) -> Unavailable:
