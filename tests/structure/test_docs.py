@@ -19,6 +19,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^<!-- (run|file: ([\w.-]+)) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)(?:#[^)]*)?\)")
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 NAMED_FILE = re.compile(r"`([\w.-]+/[\w./-]*(?:\.py|\.proto|/))`")
 
 
@@ -88,6 +89,13 @@ def test_links_and_file_names_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page_name(page)} links to {target}, which does not exist"
     for name in NAMED_FILE.findall(text):
         assert (ROOT / name).exists() or (SRC / name).exists(), f"{page_name(page)} names {name}: it does not exist"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for file, test in NAMED_TEST.findall(page.read_text("utf-8")):
+        text = (ROOT / file).read_text("utf-8") if (ROOT / file).exists() else ""
+        assert f"def {test}(" in text, f"{page_name(page)} names {file}::{test}, which does not exist"
 
 
 def test_the_code_map_is_up_to_date() -> None:
