@@ -1,12 +1,16 @@
 """Results of an attachment: each once, with the right state, and acknowledged when they are consumed."""
 
+import msgspec
+import pytest
+
 from flame.model.chunk import pack_optional
-from flame.model.errors import FailureRecord, TaskCancelled, TaskFailed
-from flame.model.messages import AcknowledgeSegments, Segment, SessionAttached
+from flame.model.errors import FailureRecord, NotFound, TaskCancelled, TaskFailed
+from flame.model.messages import AcknowledgeSegments, DetachSession, Segment, SessionAttached, Welcome
 from flame.model.specs import SessionSpec
 from flame.model.states import SessionState, TaskState
 from flame.protocol.client import ACKNOWLEDGE_BYTES, ClientStream
 from flame.protocol.client_attachment import Attachment, Part
+from flame.protocol.client_submission import Submission
 from tests.protocol.test_client import Collector, Wire
 
 
@@ -92,6 +96,29 @@ def test_a_reconnect_asks_for_what_was_not_seen() -> None:
     wire.cut()
     wire.settle()
     assert sink.outcomes == {1: b"A"}
+
+
+@pytest.mark.parametrize("kind", [Attachment, Submission])
+def test_another_session_that_has_the_name_by_now_is_not_taken_for_it(kind: type[Attachment]) -> None:
+    stream, sink = ClientStream(), Collector()
+    attachment = stream.attach(kind(stream, 1, session_id="s", key="k", sink=sink))
+    stream.opened()
+    stream.received(Welcome(store_id="s", epoch=1))
+    attached = SessionAttached(
+        attachment=1, session=3, session_id="s", first=1, next_id=1, spec=SessionSpec(application="a")
+    )
+    stream.received(attached)
+    if isinstance(attachment, Submission):
+        attachment.add(b"x")
+    stream.lost()
+    stream.opened()
+    stream.received(Welcome(store_id="s", epoch=1))
+    stream.received(msgspec.structs.replace(attached, session=4))
+    assert isinstance(attachment.error, NotFound)
+    assert "another one has its name" in attachment.error.message
+    assert stream.outbox[-1] == DetachSession(attachment=1)
+    stream.received(_segment(8, 1, [b"not ours"]))
+    assert b"not ours" not in sink.outcomes.values()
 
 
 def test_why_a_whole_segment_failed_is_stored_once_and_is_every_tasks_error() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from flame.model import chunk
-from flame.model.errors import FailureRecord, FlameError, TaskCancelled, TaskError, TaskFailed
+from flame.model.errors import FailureRecord, FlameError, NotFound, TaskCancelled, TaskError, TaskFailed
 from flame.model.limits import TASK_OVERHEAD_BYTES
 from flame.model.messages import (
     AcknowledgeSegments,
@@ -137,6 +137,10 @@ class Attachment:
 
     def on_attached(self, message: SessionAttached) -> None:
         """The session manager answered."""
+        if self.attached is not None and message.session != self.attached.session:
+            self.stream.detach(self)
+            self.end(NotFound(f"session {self.session_id} was deleted, and another one has its name now"))
+            return
         if self.attached is None:
             self.attached = message
             self.session_id, self.create = message.session_id, None

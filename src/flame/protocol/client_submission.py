@@ -186,6 +186,8 @@ class Submission(Attachment):
         """The block is granted, or known again after a reconnect: repeat what it does not have."""
         again = self.attached is not None
         super().on_attached(message)
+        if self.error is not None:
+            return
         if not again:
             self.first = self.next_id = self.stored = message.first
         if self.refusal is None:

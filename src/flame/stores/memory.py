@@ -59,7 +59,7 @@ class MemoryStore:
 
     def __init__(self, *, max_bytes: int | None = None) -> None:
         self.store_id = ""
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._is_open = False
         self._epoch = 0
         self._used_bytes = 0
@@ -94,8 +94,8 @@ class MemoryStore:
                 f"the store in memory has epoch {self._epoch}, this session manager has {epoch}",
                 hint="a newer session manager took over; end this one",
             )
-        if self._max_bytes is not None:
-            self._check_room(self._max_bytes, writes)
+        if self.max_bytes is not None:
+            self._check_room(self.max_bytes, writes)
         for write in writes:
             _APPLY[type(write)](self, write)
 
@@ -203,7 +203,7 @@ class MemoryStore:
 
     def free_bytes(self) -> int:
         """What is left of `max_bytes`; 2^62 without one."""
-        return _UNLIMITED_BYTES if self._max_bytes is None else max(0, self._max_bytes - self._used_bytes)
+        return _UNLIMITED_BYTES if self.max_bytes is None else max(0, self.max_bytes - self._used_bytes)
 
     def close(self) -> None:
         """Close it; the records stay until the object goes."""

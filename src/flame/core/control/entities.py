@@ -175,6 +175,7 @@ class Binding(msgspec.Struct, kw_only=True):
         number: the attempt under which it was bound.
         turn: number of the turn whose commit stores it.
         link: its process's link, or 0.
+        newest_link: the last one it attached on. What it said on an earlier one and comes later is out of date.
         held: what it was given and has not reported, by attempt, oldest first.
         credit: tasks it may hold; doubles with each report up to what its time allows.
         retracting: request number of the retract that is not answered yet, or 0.
@@ -190,6 +191,7 @@ class Binding(msgspec.Struct, kw_only=True):
     turn: int
     since_ms: int
     link: int = 0
+    newest_link: int = 0
     entered: bool = False
     leaving: bool = False
     held: dict[int, Held] = msgspec.field(default_factory=dict)
@@ -240,7 +242,7 @@ class Node(msgspec.Struct, kw_only=True):
     """A node: what it offers, and until when it may be trusted to run its executors.
 
     Args:
-        link: its link, or 0 while it is silent.
+        link: its link, or 0 while it is silent; `newest_link`: the last one it joined on.
         lease_end_ms: after this all its executors are dead: the end of its lease, and `LEASE_MARGIN_MS` to kill them.
         known: it has joined since the session manager started (otherwise it is known from stored bindings only).
     """
@@ -248,6 +250,7 @@ class Node(msgspec.Struct, kw_only=True):
     name: str
     instance: str = ""
     link: int = 0
+    newest_link: int = 0
     known: bool = False
     capacity: Resources = Resources()
     max_executors: int = 0

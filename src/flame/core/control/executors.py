@@ -52,7 +52,11 @@ def on_attach_executor(state: State, turn: Turn, event: ExecutorSaid, message: A
         error = Rejection("ABORTED", f"executor {event.executor}: its binding {message.binding} is over")
         turn.now.append(DropExecutorLink(event.executor, event.binding, event.link, error))
         return
-    binding.link = event.link
+    if event.link < binding.newest_link:
+        error = Rejection("UNAVAILABLE", f"executor {event.executor} has attached on a newer link")
+        turn.now.append(DropExecutorLink(event.executor, event.binding, event.link, error))
+        return
+    binding.link = binding.newest_link = event.link
     binding.pid = message.pid
     binding.retracting = 0
     binding.giving_back = False

@@ -12,6 +12,10 @@ from flame.model.messages import EndExecutor, ExecutorExited, ExecutorStarted, J
 def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None:
     """A node presents itself: what it lists lives, all else that we knew there is gone."""
     node = state.nodes.setdefault(message.node, Node(name=message.node))
+    if link < node.newest_link:
+        error = Rejection("UNAVAILABLE", f"node {message.node!r} has joined on a newer link")
+        turn.now.append(DropNodeLink(message.node, link, error))
+        return
     if node.link and node.instance != message.instance:
         error = Rejection(
             "ALREADY_EXISTS",
@@ -23,7 +27,8 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     if node.instance != message.instance:
         for idle in [executor for executor in node.executors.values() if executor.binding is None]:
             remove(state, turn, idle)
-    node.link, node.instance, node.known = link, message.instance, True
+    node.link = node.newest_link = link
+    node.instance, node.known = message.instance, True
     node.capacity, node.max_executors = message.capacity, message.max_executors
     node.host, node.arch, node.os = message.host, message.arch, message.os
     state.count_places()

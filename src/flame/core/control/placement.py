@@ -31,7 +31,10 @@ def wants(state: State, session: Session) -> int:
     most = state.places
     limits = (spec.max_instances, application.record.spec.max_instances if application else None)
     for limit in limits:
-        most = most if limit is None else min(most, limit)
+        if limit is not None:
+            # One that is on its way out is a process still, and counts until its exit.
+            leaving = sum(binding.leaving and binding.exit is None for binding in session.bindings.values())
+            most = min(most, max(0, limit - leaving))
     return min(most, max(spec.min_instances, session.unfinished))
 
 
