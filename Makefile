@@ -3,6 +3,9 @@
 #   make ping     run 10,000 tasks on an embedded cluster
 #   make test     all tests                  (PYTEST_ARGS="-k name" narrows them)
 #   make lint     style, strict types, import contracts
+#   make sim      simulate large worlds until told   (SIM_ARGS="--seed 1000 --tasks 50000"; failures: build/sim)
+#   make mutants  break the engine on purpose, one place at a time: after how many seeds is it seen? (a quarter hour)
+#   make chaos    break a real cluster 1,000 times, and judge what came of it (CHAOS_ARGS="--faults 200 --seed 7")
 #   make bench    the table of docs/benchmarks.md; bench-quick for a short look
 #   make wire     generate the protobuf code anew; make map the code map of ARCHITECTURE.md
 #   make lock     resolve requirements/dev.lock anew (needs uv)
@@ -14,13 +17,16 @@ BIN := $(VENV)/bin
 PYTEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
+SIM_ARGS ?=
+MUTANTS_ARGS ?=
 CODE := src tests benchmarks $(wildcard tools examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ping test lint format bench bench-quick wire map lock clean
+.PHONY: help setup ping test sim mutants chaos lint format bench bench-quick wire map lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 10
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 13
 
 setup:
 	@sh tools/setup.sh
@@ -30,6 +36,17 @@ ping: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
+
+sim: setup
+	@mkdir -p build/sim
+	@$(BIN)/python -m flame.sim --until-told --processes $$(nproc) --nodes 20 --sessions 20 --tasks 20000 \
+	    --failures build/sim $(SIM_ARGS)
+
+mutants: setup
+	@$(BIN)/python -m tests.simulation.mutants $(MUTANTS_ARGS)
+
+chaos: setup
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 lint: setup
 	$(BIN)/ruff check $(CODE)

@@ -192,9 +192,11 @@ def memory(sizes: Sizes, disk: Path) -> list[Figure]:
 def long_run(sizes: Sizes, disk: Path) -> list[Figure]:
     """Whether a session becomes slower the more it keeps; the median of rounds, since the machine drifts too."""
     samples = Samples()
-    for _ in range(sizes.rounds):
+    seconds: dict[str, list[float]] = {}
+    for round_number in range(1, sizes.rounds + 1):
         with cluster(disk) as running:
             result, _ = rows.map_throughput(running, running.endpoint, tasks=sizes.long_run)
+        seconds[f"tasks in each second, round {round_number}"] = result.rate.each_second()
         samples.add("change of the rate, %", result.rate.drift() * 100)
         samples.add("tasks/s", result.rate.per_second)
         samples.add("slowest second", result.rate.slowest_second())
@@ -209,6 +211,7 @@ def long_run(sizes: Sizes, disk: Path) -> list[Figure]:
             note=f"{drift:+.1f} %; {number(samples.median('tasks/s'))} tasks/s, "
             f"slowest second {number(min(samples.of('slowest second')))}",
             samples=samples.of("change of the rate, %"),
+            series=seconds,
         )
     ]
 

@@ -23,6 +23,7 @@ class Figure(msgspec.Struct, kw_only=True):
         larger_is_better: direction of the comparison.
         note: more numbers, e.g. the slowest second.
         samples: all values that `value` is the median of.
+        series: what lies behind the samples, in time, by name: e.g. the rate in each second of a round.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Figure(msgspec.Struct, kw_only=True):
     larger_is_better: bool = False
     note: str = ""
     samples: list[float] = []
+    series: dict[str, list[float]] = {}
 
     def reaches(self, bound: float | None) -> bool:
         """Whether the value is as good as `bound`."""

@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,3 +232,66 @@ def test_a_message_over_the_limit_is_not_sent_and_ends_the_link(
         monkeypatch.setattr("flame.protocol.frames.MAX_MESSAGE_BYTES", 1)
         served.ends[0].send(Refused(Rejection("ABORTED", "x")))
         assert "over the limit" in served.ends[0].wait_closed()
+
+
+@pytest.mark.parametrize("begun", [MAGIC[:3], MAGIC + b"\1", MAGIC + frame_header(1 << 20) + bytes(50_000)])
+def test_who_stalls_in_the_middle_of_a_message_is_sent_away(
+    loop: LoopThread, short_tmp: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(frames, "MESSAGE_STALL_S", 0.05)
+    served = Served(loop, f"unix://{short_tmp}/s")
+    with served.connect() as raw, served.connect() as idle:
+        idle.sendall(MAGIC + _frame(encode(PingNode(1))))
+        raw.sendall(begun)
+        assert "stalled in the middle of a message" in served.ends[0].wait_closed()
+        idle.sendall(_frame(encode(PingNode(2))))
+        assert len(served.ends[1].wait_messages(2)) == 2, "between messages there is no hurry"
+    served.stop()
+
+
+def test_a_slow_message_that_goes_on_is_waited_for(
+    loop: LoopThread, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MESSAGE_STALL_S", 0.5)
+    monkeypatch.setattr(frames, "MESSAGE_PROGRESS_BYTES", 1)
+    served = Served(loop, f"unix://{short_tmp}/s")
+    payload = encode(PingNode(1))
+    with served.connect() as raw:
+        raw.sendall(MAGIC)
+        for part in _frame(payload):
+            raw.sendall(bytes([part]))
+            time.sleep(1 / len(payload))
+        assert served.ends[0].wait_messages(1) == [PingNode(1)]
+    served.stop()
+
+
+def test_unfinished_messages_of_all_peers_are_bounded(
+    loop: LoopThread, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MAX_UNFINISHED_BYTES", 5 << 20)
+    served = Served(loop, f"unix://{short_tmp}/s")
+    with served.connect() as small, served.connect() as large:
+        small.sendall(MAGIC + frame_header(1 << 20) + bytes(100_000))
+        large.sendall(MAGIC + frame_header(8 << 20) + bytes(100_000))
+        assert not served.ends[0].reasons
+        assert not served.ends[1].reasons
+        with served.connect() as third:
+            third.sendall(MAGIC + frame_header(1 << 20) + bytes(100_000))
+            assert "and its is the largest, with 4194304" in served.ends[1].wait_closed()
+            small.sendall(bytes((1 << 20) - 100_000))
+            assert "no message" in served.ends[0].wait_closed()
+    served.stop()
+
+
+def test_a_paused_link_is_not_read_until_it_is_resumed(served: Served, loop: LoopThread) -> None:
+    with served.connect() as raw:
+        raw.sendall(MAGIC + _frame(encode(PingNode(1))))
+        served.ends[0].wait_messages(1)
+        loop.call(served.ends[0].link.pause)
+        raw.sendall(_frame(encode(PingNode(2))))
+        with served.connect() as other:
+            other.sendall(MAGIC + _frame(encode(PingNode(3))))
+            served.ends[1].wait_messages(1)
+        assert served.ends[0].messages == [PingNode(1)]
+        loop.call(served.ends[0].link.resume)
+        assert served.ends[0].wait_messages(2) == [PingNode(1), PingNode(2)]

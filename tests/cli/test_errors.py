@@ -1,3 +1,4 @@
+import signal
 import sys
 
 import pytest
@@ -13,8 +14,22 @@ def raising(error: BaseException) -> int:
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors.run(lambda: 3) == 3
     assert errors.run(lambda: raising(KeyboardInterrupt())) == 130
+    assert errors.run(lambda: raising(errors.Interrupted(15))) == 143
     assert errors.run(lambda: raising(InvalidArgument("no", hint="do this"))) == 1
     assert capsys.readouterr().err == "error: no (do this)\n"
+
+
+def test_signals_end_a_command_like_ctrl_c_unless_they_are_ignored() -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL), signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        errors.end_like_ctrl_c(signal.SIGUSR1, signal.SIGUSR2)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            signal.raise_signal(signal.SIGUSR1)
+        assert errors.code_of(caught.value) == 128 + signal.SIGUSR1
+        signal.raise_signal(signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGUSR2, before[1])
 
 
 def test_without_standard_output_and_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ class TestEmbedded:
             assert processes.find(str(directories[0]))
             os.killpg(ping.pid, signal_number)  # as a terminal does it
             code = ping.wait(60)
-        assert code == (130 if signal_number == signal.SIGINT else -signal_number)
+        assert code == (-signal_number if signal_number == signal.SIGKILL else 128 + signal_number)
         wait_until_true(lambda: nothing_left(home, directories))
 
 
@@ -157,7 +157,8 @@ class TestFailures:
         assert re.search(r"Failed +3\n", done.stdout)
         assert "<3> tasks was completed" in done.stdout
 
-    def test_ctrl_c_closes_the_session(self, cluster: Home) -> None:
+    @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_ctrl_c_and_what_is_like_it_close_the_session(self, cluster: Home, signal_number: int) -> None:
         with subprocess.Popen(
             cluster.command("flmping", "-t", "1000", "-d", "200"),
             env=cluster.environment,
@@ -167,11 +168,23 @@ class TestFailures:
         ) as ping:
             assert ping.stdout is not None
             session = session_id(ping.stdout.readline())
-            os.killpg(ping.pid, signal.SIGINT)
-            assert ping.wait(60) == 130
+            os.killpg(ping.pid, signal_number)
+            assert ping.wait(60) == 128 + signal_number
         view = cluster.ok("flmctl", "view", "-s", session)
         assert re.search(r"State +Closed\n", view)
         wait_until_true(lambda: re.search(r"Running +0\n", cluster.ok("flmctl", "view", "-s", session)))
+
+    def test_a_terminal_that_goes_closes_the_session(self, cluster: Home) -> None:
+        child, terminal = pty.fork()
+        if not child:
+            command = cluster.command("flmping", "-t", "1000", "-d", "200")
+            os.execve(command[0], command, cluster.environment)
+        shown = b""
+        while b"[" not in shown:  # the bar
+            shown += os.read(terminal, 65536)
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+        assert re.search(r"State +Closed\n", cluster.ok("flmctl", "view", "-s", session_id(shown.decode())))
 
     def test_a_session_that_fits_no_node_warns_with_both_figures(self, cluster: Home) -> None:
         with subprocess.Popen(

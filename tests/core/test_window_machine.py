@@ -96,7 +96,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     def perform(self, turn: Turn) -> None:
         """Carry out what the core decided."""
-        effects = [*turn.now, *turn.first, *turn.after]
+        effects = [*turn.now, *turn.after_commit]
         while effects:
             effect = effects.pop(0)
             if isinstance(effect, SendToClient):
@@ -111,7 +111,7 @@ class WindowMachine(RuleBasedStateMachine):
                         break
                 turn = Turn(1)
                 on_segments_read(self.state, turn, LINK, 1, read, effect.through)
-                effects += [*turn.now, *turn.first, *turn.after]
+                effects += [*turn.now, *turn.after_commit]
 
     def flush(self) -> None:
         """What the client says arrives."""

@@ -4,6 +4,7 @@ This file is imported by executors from its own directory, as `services`.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -102,7 +103,7 @@ class Doomed(Directed):
 
 
 class Mortal(flame.FlameService):
-    """Does what its input says: `abort`, `exit`, `kill`, `raise`, or else echoes."""
+    """Does what its input says: `abort`, `exit`, `orphan` (end the fork server), `raise`, or else echoes."""
 
     def on_task_invoke(self, context: flame.TaskContext) -> bytes:
         match context.input:
@@ -110,6 +111,9 @@ class Mortal(flame.FlameService):
                 os.abort()
             case b"exit":
                 os._exit(3)
+            case b"orphan":
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
             case b"sys.exit":
                 sys.exit("enough")
             case b"raise":

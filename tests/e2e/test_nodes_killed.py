@@ -59,6 +59,17 @@ def test_a_killed_fork_server_is_replaced(make_cluster: MakeCluster) -> None:
     check_repeats(cluster.directory)
 
 
+def test_a_task_that_ends_the_fork_server_fails_in_the_end_and_others_go_on(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(2)
+    with cluster.session("Mortal") as session, cluster.session("Echo") as other:
+        poison = session.run(b"orphan")
+        echoed = [other.run(b"%d" % number) for number in range(20)]
+        with pytest.raises(flame.TaskFailed, match="ended while this task ran, 10 times"):
+            poison.result(PATIENCE_S)
+        assert [future.result(PATIENCE_S) for future in echoed] == [b"%d" % number for number in range(20)]
+        assert session.invoke(b"again", timeout=PATIENCE_S) == b"again"
+
+
 def test_a_killed_executor_manager_takes_its_executors_along_and_comes_back(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(2)
     with cluster.session("Noted", common_data=str(cluster.directory).encode()) as session:

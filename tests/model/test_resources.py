@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flame.model.errors import InvalidArgument
-from flame.model.limits import GIB, MIB
-from flame.model.resources import Resources, format_bytes
+from flame.model.limits import GIB, KIB, MIB
+from flame.model.resources import Resources, format_bytes, round_bytes
 
 amounts = st.builds(
     Resources,
@@ -14,6 +14,13 @@ amounts = st.builds(
     memory_bytes=st.integers(0, 1 << 60),
     gpu=st.integers(0, 1_000),
 )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (GIB, "1g"), (9_999 * KIB, "9999k"), (24_684_096 * KIB, "23.5g"), (GIB + 1, "1.0g")]
+)
+def test_bytes_are_rounded_to_be_read(count: int, text: str) -> None:
+    assert round_bytes(count) == text
 
 
 @pytest.mark.parametrize(

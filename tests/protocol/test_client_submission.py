@@ -6,7 +6,7 @@ from flame.model.errors import FailedPrecondition, FlameError, ResourceExhausted
 from flame.model.limits import MAX_CHUNK_BYTES, SUBMIT_WINDOW_BYTES
 from flame.model.messages import SubmitChunk
 from flame.model.states import SessionState
-from flame.protocol.client_submission import Feed, check_input
+from flame.protocol.client_submission import LONE_TASKS, Feed, check_input
 from tests.protocol.test_client import Collector, Wire
 
 
@@ -15,25 +15,42 @@ def _chunks(wire: Wire) -> list[tuple[int, int]]:
     return [(message.first, message.count) for message in wire.up if isinstance(message, SubmitChunk)]
 
 
-def test_the_first_task_goes_at_once_and_the_rest_with_the_acknowledgement() -> None:
+LONE = [(number, 1) for number in range(1, LONE_TASKS + 1)]
+"""The first tasks of a stream, which go at once."""
+
+
+def test_the_first_tasks_go_at_once_and_the_rest_with_their_acknowledgement() -> None:
     wire = Wire()
     block = wire.submission(Collector())
     for _ in range(500):
         block.add(b"x")
-    assert _chunks(wire) == [(1, 1)]
+    assert _chunks(wire) == LONE
+    wire.carry_up(LONE_TASKS)
+    wire.carry_down(1)
+    assert _chunks(wire) == []
+    wire.carry_down(len(wire.down))
+    assert _chunks(wire) == [(LONE_TASKS + 1, 500 - LONE_TASKS)]
+
+
+def test_a_task_goes_alone_again_as_soon_as_few_are_under_way() -> None:
+    wire = Wire()
+    block = wire.submission(Collector())
+    for _ in range(LONE_TASKS):
+        block.add(b"x")
     wire.carry_up(1)
     wire.carry_down(1)
-    assert _chunks(wire) == [(2, 499)]
+    block.add(b"x")
+    assert _chunks(wire)[-1] == (LONE_TASKS + 1, 1)
 
 
 def test_full_chunks_go_without_an_acknowledgement() -> None:
     wire = Wire()
     block = wire.submission(Collector())
-    for _ in range(1 + 2 * 1024 + 3):
+    for _ in range(LONE_TASKS + 2 * 1024 + 3):
         block.add(b"x")
-    assert _chunks(wire) == [(1, 1), (2, 1024), (1026, 1024)]
+    assert _chunks(wire) == [*LONE, (LONE_TASKS + 1, 1024), (LONE_TASKS + 1025, 1024)]
     block.flush()
-    assert _chunks(wire)[-1] == (2050, 3)
+    assert _chunks(wire)[-1] == (LONE_TASKS + 2049, 3)
 
 
 def test_a_chunk_is_cut_where_it_has_enough_bytes() -> None:
@@ -93,7 +110,7 @@ def test_a_resend_keeps_its_cuts() -> None:
     wire.carry_down(1)  # Welcome
     wire.carry_up(1)  # AttachSession
     wire.carry_down(1)  # SessionAttached
-    assert _chunks(wire) == before == [(1, 1), (2, 1024)]
+    assert _chunks(wire) == before == [*LONE, (LONE_TASKS + 1, 1024)]
 
 
 def test_a_lost_acknowledgement_is_made_up_for_by_the_attach() -> None:

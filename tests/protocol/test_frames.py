@@ -77,7 +77,7 @@ def test_garbage_is_recognised_by_its_first_wrong_byte() -> None:
     assert not list(decoder.feed(MAGIC[:3]))
     assert not decoder.greeted
     with pytest.raises(InvalidArgument, match="another version"):
-        list(decoder.feed(b"\x02"))
+        list(decoder.feed(b"\x01"))
 
 
 @given(st.binary(max_size=200), st.booleans())
@@ -105,3 +105,36 @@ def test_frames_before_an_error_come_out_first() -> None:
     assert (next(payloads), next(payloads)) == (b"one", b"two")
     with pytest.raises(InvalidArgument, match="over the limit"):
         next(payloads)
+
+
+def test_what_a_message_lacks_at_each_place() -> None:
+    decoder = FrameDecoder()
+    assert decoder.missing_bytes == 0
+    stream = MAGIC + frame_header(5) + b"12345"
+    lacks = []
+    for byte in stream:
+        list(decoder.feed(bytes([byte])))
+        lacks.append(decoder.missing_bytes)
+    assert lacks == [7, 6, 5, 4, 3, 2, 1, 0, 3, 2, 1, 5, 4, 3, 2, 1, 0]
+    list(decoder.feed(frame_header(1 << 20) + bytes(100)))
+    assert decoder.missing_bytes == (1 << 20) - 100
+    assert decoder.apart_bytes >= 100
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * (1 << 18), MAGIC + b"\xff" * (1 << 18)])
+def test_after_an_error_there_is_room_to_read_on(garbage: bytes) -> None:
+    decoder = FrameDecoder()
+    room = decoder.buffer()
+    room[:] = garbage[: len(room)]
+    with pytest.raises(InvalidArgument):
+        list(decoder.advance(len(room)))
+    assert len(decoder.buffer()) > 0
+
+
+def test_what_is_forgotten_takes_no_room() -> None:
+    decoder = FrameDecoder()
+    list(decoder.feed(MAGIC + frame_header(1 << 20) + bytes(50_000)))
+    assert decoder.apart_bytes
+    decoder.forget()
+    assert decoder.apart_bytes == 0
+    assert decoder.missing_bytes == 0

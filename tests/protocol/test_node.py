@@ -190,7 +190,7 @@ def test_what_the_node_ended_is_no_death_of_a_task(cause: str) -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.IMPORTING, Phase.BOUND])
-def test_an_executor_that_went_with_its_host_is_not_to_blame(phase: Phase) -> None:
+def test_an_executor_that_went_with_its_host_is_not_to_blame_and_names_what_ran(phase: Phase) -> None:
     node = joined()
     table = started(node)
     table.enter_phase(phase, 0)
@@ -198,7 +198,17 @@ def test_an_executor_that_went_with_its_host_is_not_to_blame(phase: Phase) -> No
         table.words[CURRENT] = 5
     (exit,) = node.exited("e", 1, 0, signal=9, killed=True)
     assert isinstance(exit, ExecutorExited)
-    assert (exit.killed, exit.current, exit.failure) == (True, 0, b"")
+    assert (exit.killed, exit.current, exit.failure) == (True, table.current, b"")
+
+
+def test_what_went_with_its_host_after_its_node_ended_it_names_nothing() -> None:
+    node = joined()
+    table = started(node)
+    table.words[CURRENT] = 5
+    node.stop()
+    (exit,) = node.exited("e", 1, 0, signal=9, killed=True)
+    assert isinstance(exit, ExecutorExited)
+    assert (exit.killed, exit.current) == (True, 0)
 
 
 def test_a_node_that_stops_starts_nothing() -> None:

@@ -217,11 +217,17 @@ class RecordingLink:
     def close(self) -> None:
         self.sent.append(Refused(Rejection("ABORTED", "closed")))
 
+    def pause(self) -> None:
+        raise AssertionError("the driver does not pause links")
+
+    def resume(self) -> None:
+        raise AssertionError("the driver does not resume links")
+
     def abort(self) -> None:
         self.close()
 
 
-def test_a_lazy_message_goes_with_the_next_one_or_alone_after_a_moment() -> None:
+def test_a_lazy_message_goes_last_and_before_the_next_one_of_its_link() -> None:
     async def test(served: Served) -> None:
         driver, first, second = served.driver, RecordingLink(), RecordingLink()
         driver.links.update({901: first, 902: second})

@@ -98,7 +98,7 @@ def test_an_application_with_an_open_session_cannot_be_changed() -> None:
         await create(served)
         done: Any = await served.call("UnregisterApplication", frontend.UnregisterApplicationRequest(name="flmping"))
         assert done.return_code == -1
-        assert "1 open sessions" in done.message
+        assert "1 open session uses it" in done.message
         await served.call("CloseSession", frontend.CloseSessionRequest(session_id="s-1"))
         done = await served.call("UnregisterApplication", frontend.UnregisterApplicationRequest(name="flmping"))
         assert done.return_code == 0

@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
-from flame.model.limits import KIB
+from flame.model.limits import KIB, MAX_CALLS_PER_CONNECTION, MAX_MESSAGES_AT_ONCE
 from flame.model.messages import (
     AttachSession,
     Call,
+    CancelTasks,
+    ChunkAcknowledged,
     Hello,
     Message,
     PingNode,
@@ -32,12 +34,19 @@ class RecordingLink:
         self.peer = "test"
         self.sent: list[Message] = []
         self.closed = False
+        self.paused = False
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
 
     def buffered_bytes(self) -> int:
         return 0
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
     def close(self) -> None:
         self.closed = True
@@ -171,5 +180,85 @@ def test_who_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
         refused = await link.next()
         assert isinstance(refused, Refused)
         assert "no Hello" in refused.error.message
+
+    serve(test)
+
+
+def test_who_says_much_at_once_is_held_back_and_everything_is_handled_in_order() -> None:
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        peer = reception(served).connected(link)
+        peer.received(Hello(role=Role.CLIENT))
+        await link.next()
+        create = SessionSpec(application="flmping")
+        peer.received(AttachSession(attachment=1, session_id="s", key="k", create=create, submit=True))
+        await link.next()
+        count = 3 * MAX_MESSAGES_AT_ONCE
+        for first in range(1, count + 1):
+            peer.received(SubmitChunk(attachment=1, first=first, count=1, lengths=bytes(4), blob=b""))
+        assert link.paused, "nothing more is read while something is held back"
+        async with asyncio.timeout(10):
+            while link.paused or len(link.sent) < count:
+                await asyncio.sleep(0)
+        stored = [message.next_id for message in link.sent if isinstance(message, ChunkAcknowledged)]
+        assert stored == list(range(2, count + 2))
+        assert served.store.read_inputs(1, 1, count) == (bytes(4 * count), b"")
+
+    serve(test)
+
+
+def test_who_says_much_leaves_room_for_others() -> None:
+    async def test(served: Served) -> None:
+        door = reception(served)
+        flood, other = RecordingLink(), RecordingLink()
+        peers = [door.connected(link) for link in (flood, other)]
+        for peer in peers:
+            peer.received(Hello(role=Role.CLIENT))
+        await other.next()
+        for request in range(100 * MAX_MESSAGES_AT_ONCE):
+            peers[0].received(CancelTasks(attachment=1, request=request, first=1, count=1))
+        peers[1].received(
+            AttachSession(attachment=1, session_id="s", key="k", create=SessionSpec(application="flmping"))
+        )
+        turn = served.state.turn
+        assert isinstance(await other.next(), SessionAttached)
+        assert served.state.turn - turn <= 3
+        peers[0].closed("")
+        peers[1].closed("")
+
+    serve(test)
+
+
+def test_more_calls_than_a_connection_may_have_wait_and_are_answered() -> None:
+    async def test(served: Served) -> None:
+        link = RecordingLink()
+        peer = reception(served).connected(link)
+        peer.received(Hello(role=Role.CLIENT))
+        await link.next()
+        count = 2 * MAX_CALLS_PER_CONNECTION
+        for number in range(count):
+            peer.received(Call(id=number, method="/flame.v1.Frontend/ListSession", payload=b""))
+        assert link.paused
+        replies = [await link.next() for _ in range(count)]
+        assert [reply.id for reply in replies if isinstance(reply, Reply) and reply.error is None] == list(range(count))
+        async with asyncio.timeout(10):
+            while link.paused:
+                await asyncio.sleep(0)
+
+    serve(test)
+
+
+def test_the_oldest_of_too_many_strangers_goes() -> None:
+    async def test(served: Served) -> None:
+        door = Reception(served.driver, served.frontend, lambda hello: Welcome(), max_strangers=2)
+        found = [RecordingLink() for _ in range(4)]
+        peers = [door.connected(link) for link in found[:2]]
+        peers[0].received(Hello(role=Role.CLIENT))
+        door.connected(found[2])
+        assert not any(link.closed for link in found)
+        door.connected(found[3])
+        assert [link.closed for link in found] == [False, True, False, False]
+        peers[1].closed("")
+        assert len(door.strangers) == 2
 
     serve(test)

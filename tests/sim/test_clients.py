@@ -1,68 +1,77 @@
-"""Simulated clients notice when an answer is wrong."""
+"""Simulated clients tell the history what they did and saw, go away, come back, and die."""
 
 import pytest
 
-from flame.model.chunk import pack
-from flame.model.errors import TaskCancelled
-from flame.model.messages import Segment
-from flame.model.states import TaskState
-from flame.protocol.client_attachment import Part
-from flame.sim.clients import SimSession
-from flame.sim.nodes import TaskKind
+from flame.model.errors import NotFound, TaskCancelled, TaskFailed
+from flame.sim.clients import SimSession, outcome_digest
+from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, digest
+from flame.sim.workload import Size
 from flame.sim.world import World
 
+SMALL = Size(nodes=2, sessions=4, tasks=100)
 
-def submitting() -> SimSession:
-    world = World(4)
-    session = world.clients[0].sessions[0]
-    while not session.kinds:
+
+def submitting(seed: int = 4) -> tuple[World, SimSession]:
+    world = World(seed, SMALL, kinds=())
+    while not world.history.counts["acknowledged"]:
         world.time.step()
-    session.plan.slow_ms = 0
-    session.plan.cancels, session.plan.close_early = 0, False
-    session.kinds = {1: TaskKind(1), 2: TaskKind(2)}
-    session.outcomes.clear()
-    return session
+    session = next(one for client in world.clients for one in client.sessions if one.submission.stored > 1)
+    return world, session
 
 
-def part(session: SimSession, sequence: int, task: int, output: bytes) -> Part:
-    lengths, blob = pack([output])
-    segment = Segment(
-        attachment=1, sequence=sequence, first=task, count=1, state=TaskState.SUCCEED, lengths=lengths, blob=blob
-    )
-    return Part(session.submission, segment, task, 1)
+def test_outcomes_as_numbers() -> None:
+    assert outcome_digest(b"x") == digest(b"x")
+    assert outcome_digest(None) == digest(None)
+    assert outcome_digest(TaskCancelled("t")) == CANCELLED
+    assert outcome_digest(TaskFailed("it raised", task_id=1)) == RAISED
+    assert outcome_digest(TaskFailed("no executor could start, 5 times in a row: x", task_id=1)) == NOT_STARTED
+    assert outcome_digest(TaskFailed("ended with signal 6 while it ran this task, 3 times", task_id=1)) == DIED
+    with pytest.raises(AssertionError):
+        outcome_digest(NotFound("what"))  # type: ignore[arg-type]
 
 
-def test_the_right_answers_are_right() -> None:
-    session = submitting()
-    assert session.deliver(part(session, 90, 1, b"1"))
-    assert session.deliver(part(session, 91, 2, b"2"))
-    session.check({}, 0)
+def test_the_history_hears_what_is_submitted_acknowledged_and_seen() -> None:
+    world, _ = submitting()
+    world.run()
+    counts = world.history.counts
+    assert counts["submitted"] >= SMALL.tasks
+    assert counts["submitted"] == counts["acknowledged"] + counts["refused"]
+    assert counts["seen"] >= counts["acknowledged"]
 
 
-def test_a_second_result_of_a_task_is_noticed() -> None:
-    session = submitting()
-    session.deliver(part(session, 90, 1, b"1"))
-    with pytest.raises(AssertionError, match="second result"):
-        session.deliver(part(session, 91, 1, b"1"))
+def test_what_is_refused_is_told_once_and_only_of_tasks_without_an_outcome() -> None:
+    world, session = submitting()
+    first = session.submission.first
+    session.fail(first, 5, NotFound("gone"))
+    session.fail(first, 7, NotFound("gone"))
+    assert world.history.counts["refused"] == 7
 
 
-def test_a_result_out_of_order_or_of_nobody_is_noticed() -> None:
-    session = submitting()
-    session.deliver(part(session, 90, 1, b"1"))
-    with pytest.raises(AssertionError, match="after 90"):
-        session.deliver(part(session, 89, 2, b"2"))
-    with pytest.raises(AssertionError, match="never submitted"):
-        session.deliver(part(session, 91, 9, b"9"))
+def test_a_client_that_goes_away_comes_back_and_finishes() -> None:
+    world, session = submitting()
+    client = next(one for one in world.clients if session in one.sessions)
+    client.vanish(2_000_000_000)
+    world.run()
+    assert client.done
+    assert world.history.counts["submitted"] >= SMALL.tasks
 
 
-def test_missing_and_wrong_results_are_noticed() -> None:
-    session = submitting()
-    session.deliver(part(session, 90, 1, b"1"))
-    with pytest.raises(AssertionError, match="has no result"):
-        session.check({}, 0)
-    session.deliver(part(session, 91, 2, b"1"))
-    with pytest.raises(AssertionError, match="another task's output"):
-        session.check({}, 0)
-    session.outcomes[2] = TaskCancelled("why")
-    with pytest.raises(AssertionError, match="nobody cancelled"):
-        session.check({}, 0)
+def test_what_a_dead_client_left_open_is_closed() -> None:
+    world, session = submitting()
+    client = next(one for one in world.clients if session in one.sessions)
+    client.die()
+    world.run()
+    assert client.done
+    assert not session.done
+
+
+def test_sessions_are_shared_read_and_their_names_used_again() -> None:
+    seen = {"others": 0, "readers": 0, "again": 0}
+    for seed in range(12):
+        world = World(seed, SMALL, kinds=())
+        world.run()
+        sessions = [session for client in world.clients for session in client.sessions]
+        seen["others"] += sum(not session.owns for session in sessions)
+        seen["readers"] += sum(len(client.readers) for client in world.clients)
+        seen["again"] += sum(session.key.endswith("+") for session in sessions)
+    assert all(seen.values()), seen

@@ -482,6 +482,17 @@ def test_a_task_that_kills_its_processes_fails_after_three() -> None:
     assert history.again == {"it aborted": 3}
 
 
+def test_a_death_between_two_tasks_counts_for_those_it_may_be_charged_to() -> None:
+    history = History()
+    begin(history, 3)
+    for binding in (1, 2, 3):
+        for task in (1, 2):
+            run(history, 3 * MS * binding + task, task, "e", binding)
+        history.died(3 * MS * binding + 9, "e", binding, charged=1, or_charged=2)
+    history.saw(20 * MS, "s", "c", 1, [DIED, DIED, DIED], sequence=1)
+    assert [(violation.rule, violation.task) for violation in history.check(END)] == [(Rule.WRONG_OUTCOME, 3)]
+
+
 def test_tasks_that_are_cancelled_or_fail_are_no_loss() -> None:
     history = History()
     begin(history, 3)

@@ -1,29 +1,50 @@
-"""`python -m flame.sim` prints a trace, fingerprints, or the seeds that fail."""
+"""`python -m flame.sim` runs a seed or many, tells stories, fingerprints, and what fails."""
+
+from pathlib import Path
 
 import pytest
 
 from flame.core.control import invariants
 from flame.sim.__main__ import main
 
+SMALL = ["--nodes", "2", "--sessions", "2", "--tasks", "40", "--faults", "none"]
 
-def test_one_seed_prints_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "1", "--faults", "0", "--steps", "20"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 21
-    assert "1 seeds, 0 failed" in lines[-1]
+
+def test_one_seed_writes_its_trace_and_tells_a_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "trace"
+    assert main([*SMALL, "--seed", "2", "--trace", str(trace), "--explain", "1:1"]) == 0
+    assert "manager starts" in trace.read_text()
+    output = capsys.readouterr().out
+    assert "runs 1 of session 1" in output
+    assert "1 seeds, 0 failed" in output
+    assert "per second of a core" in output
 
 
 def test_fingerprints(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seed", "5", "--seeds", "2", "--digest", "--faults", "0"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["5", "6"]
+    assert main([*SMALL, "--seed", "5", "--digest"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[0] == "5"
+    assert len(line.split()[1]) == 64
 
 
-def test_a_failure_names_its_seed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(state: object) -> None:
+def test_many_tell_what_never_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--seeds", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "2 seeds, 0 failed" in output
+    assert "never happened: " in output
+
+
+def test_a_failure_names_its_seed_and_is_written_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: object, state: object) -> None:
         raise AssertionError("it is broken")
 
-    monkeypatch.setattr(invariants, "check", broken)
-    assert main(["--seed", "7", "--seeds", "1"]) == 1
+    monkeypatch.setattr(invariants.Checker, "check", broken)
+    assert main([*SMALL, "--seed", "7", "--seeds", "1", "--failures", str(tmp_path)]) == 1
     output = capsys.readouterr().out
     assert "seed 7 fails" in output
     assert "it is broken" in output
+    written = (tmp_path / "sim-7.txt").read_text()
+    assert written.startswith("commit ")
+    assert "--seed 7 --nodes 1" in written

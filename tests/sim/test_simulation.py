@@ -1,46 +1,68 @@
-"""Many short simulations, and the same one under two hash seeds.
+"""Many simulations of full size, and what they must have gone through; seeds that failed once; other hash seeds.
 
-`FLAME_SIM_SEEDS=5000 pytest tests/sim/test_simulation.py` runs more, `FLAME_SIM_FIRST=...` others. A failure names its
-seed; `python -m flame.sim --seed N` prints what happened.
+`FLAME_SIM_SEEDS=3000 pytest tests/sim/test_simulation.py` runs more, `FLAME_SIM_FIRST=...` others. A failure says how
+to repeat it; `python -m flame.sim --seed N --explain SESSION:TASK` tells what happened.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
-from flame.sim.world import World
+from flame.sim.coverage import missing
+from flame.sim.faults import kinds_of
+from flame.sim.run import Case, run, run_many
+from flame.sim.workload import Size
 from tests.support import ROOT
 
-SEEDS = int(os.environ.get("FLAME_SIM_SEEDS", "160"))
+SEEDS = int(os.environ.get("FLAME_SIM_SEEDS", "100"))
 FIRST = int(os.environ.get("FLAME_SIM_FIRST", "1"))
-GROUPS = 8
-"""So that they run in parallel; each has a share of the seeds."""
+PROCESSES = 2
+_SECONDS_PER_SEED = 30
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
-@pytest.mark.timeout(60 + SEEDS)
-def test_whatever_fails_every_task_has_one_outcome_and_nothing_hangs(group: int) -> None:
-    for seed in range(FIRST + group, FIRST + SEEDS, GROUPS):
-        try:
-            World(seed).run()
-        except Exception as error:
-            raise AssertionError(f"seed {seed}: {error}") from error
+@pytest.mark.timeout(120 + SEEDS * _SECONDS_PER_SEED)
+def test_whatever_fails_nothing_is_lost_or_doubled_and_everything_was_tried() -> None:
+    counts: Counter[str] = Counter()
+    for result in run_many((Case(seed=seed) for seed in range(FIRST, FIRST + SEEDS)), PROCESSES):
+        assert not result.error, f"{result.case.command()}\n{result.error}"
+        counts += result.counts
+    assert missing(counts) == []
 
 
-def test_a_trace_is_the_same_under_another_hash_seed() -> None:
-    command = [sys.executable, "-m", "flame.sim", "--seed", "3", "--seeds", "6", "--digest"]
-    outputs = [
-        subprocess.run(
-            command,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT / "src")},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=100,
-        ).stdout
-        for hash_seed in ("1", "2")
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) == 6
+def _known() -> Iterator[Case]:
+    for line in (ROOT / "tests/simulation/seeds.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            seed, nodes, sessions, tasks, faults, most = line.split(maxsplit=6)[:6]
+            size = Size(nodes=int(nodes), sessions=int(sessions), tasks=int(tasks))
+            yield Case(seed=int(seed), size=size, kinds=kinds_of(faults), most=int(most))
+
+
+@pytest.mark.parametrize("case", list(_known()), ids=Case.command)
+def test_what_failed_once_goes_well(case: Case) -> None:
+    result = run(case)
+    assert not result.error, f"{case.command()}\n{result.error}"
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_trace_is_the_same_under_another_hash_seed(seed: int) -> None:
+    digests = [_digest(sys.executable, seed, hash_seed) for hash_seed in ("1", "2")]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+def test_a_trace_is_the_same_on_another_python(version: str) -> None:
+    python = shutil.which(f"python{version}")
+    if python is None or subprocess.run([python, "-c", "import msgspec"], capture_output=True, check=False).returncode:
+        pytest.skip(f"there is no Python {version} with msgspec here")
+    assert _digest(python, 3, "1") == _digest(sys.executable, 3, "1")
+
+
+def _digest(python: str, seed: int, hash_seed: str) -> str:
+    command = [python, "-m", "flame.sim", "--seed", str(seed), "--tasks", "1000", "--digest"]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=200).stdout

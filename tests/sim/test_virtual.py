@@ -1,4 +1,4 @@
-"""Virtual time and links: order is kept, and what is lost is a tail."""
+"""Virtual time, processes that stand still, and links: order is kept, and what is lost is a tail."""
 
 from random import Random
 
@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flame.model.messages import Message, PingNode, PongNode
-from flame.sim.virtual import NS_PER_MS, SimLink, VirtualTime
+from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
 
 
 class Recorder:
     """An end that remembers what it got."""
 
     def __init__(self) -> None:
+        self.paused_until_ns = 0
         self.got: list[Message] = []
         self.ended = 0
 
@@ -60,3 +61,51 @@ def test_messages_arrive_in_order_and_only_a_tail_is_lost(seed: int, before: int
             assert len(server.got) == before + 1, "what was sent before the end arrives"
     else:
         assert len(server.got) == len(peer.got) == 20
+
+
+def test_a_connection_may_break_in_the_middle_of_a_message() -> None:
+    broken = 0
+    for seed in range(40):
+        time, link, _, server = linked(seed)
+        for number in range(3):
+            link.send_up(PingNode(number))
+        link.cut()
+        while time.step():
+            pass
+        assert server.got == [PingNode(number) for number in range(len(server.got))]
+        assert server.ended == 1
+        broken += link.counts["cut in a message"]
+    assert 0 < broken < 80
+
+
+def test_what_is_stalled_arrives_later() -> None:
+    time, link, peer, server = linked(1)
+    link.stall(50 * NS_PER_MS, down=False)
+    link.send_up(PingNode(1))
+    link.send_down(PongNode(2))
+    while time.now_ms < 40 and time.step():
+        pass
+    assert peer.got == [PongNode(2)]
+    if not server.got:
+        time.step()
+    assert server.got == [PingNode(1)]
+    assert time.now_ms >= 50
+
+
+def test_nothing_reaches_a_process_that_stands_still() -> None:
+    time, link, _, server = linked(1)
+    server.paused_until_ns = 30 * NS_PER_MS
+    link.send_up(PingNode(1))
+    while not server.got:
+        assert time.step()
+    assert time.now_ms == 30
+
+
+def test_timers_wait_until_their_process_goes_on() -> None:
+    time = VirtualTime()
+    process, seen = Process(time), []
+    process._awake(10, lambda: seen.append(time.now_ns))
+    process.pause(1_000)
+    while time.step():
+        pass
+    assert seen == [1_000]

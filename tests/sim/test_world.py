@@ -3,56 +3,58 @@
 import pytest
 
 from flame.core.control import dispatch, executors
-from flame.sim.world import Stuck, World
+from flame.protocol.shared_table import SharedTable
+from flame.sim.workload import Size
+from flame.sim.world import Broken, Stuck, World
+
+SMALL = Size(nodes=3, sessions=4, tasks=300)
 
 
 def test_a_seed_decides_everything() -> None:
-    traces = []
-    for _ in range(2):
-        world = World(11)
+    digests = []
+    for seed in (11, 11, 12):
+        world = World(seed, SMALL, tracing=True)
         world.run()
-        traces.append(world.digest())
-    other = World(12)
-    other.run()
-    assert traces[0] == traces[1] != other.digest()
+        digests.append(world.digest())
+    assert digests[0] == digests[1] != digests[2]
 
 
-def test_over_a_few_seeds_everything_happens() -> None:
-    counts = World(0).counts
-    for seed in range(100, 125):
-        world = World(seed)
+def test_without_tracing_the_same_happens() -> None:
+    worlds = [World(11, SMALL, tracing=tracing) for tracing in (False, True)]
+    for world in worlds:
         world.run()
-        counts += world.counts + world.session_manager.counts
-    for what in (
-        *("runs", "runs again", "starts", "deaths", "restarts", "stops", "LoadInputs", "ReadSegments", "RetractTasks"),
-        *("LeaveSession", "EndExecutor", "TasksCancelled", "SessionChanged", "PurgeRows", "AttachmentEnded"),
-        *("killed before commit", "killed after commit", "killed between effects"),
-    ):
-        assert counts[what], f"{what} never happened"
+    assert worlds[0].session_manager.events == worlds[1].session_manager.events
+    assert worlds[0].time.now_ns == worlds[1].time.now_ns
+    assert not worlds[0].trace
 
 
-def _seeds_that_fail(count: int) -> int:
-    failed = 0
-    for seed in range(200, 200 + count):
+def _failures(count: int, kinds: tuple[str, ...], first: int = 200) -> list[Exception]:
+    failures: list[Exception] = []
+    for seed in range(first, first + count):
         try:
-            World(seed).run(faults=20)
-        except Exception:
-            failed += 1
-    return failed
+            World(seed, SMALL, kinds=kinds, faults=20).run()
+        except Exception as error:
+            failures.append(error)
+    return failures
 
 
 def test_tasks_that_are_given_out_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "_claim", lambda binding, part: None)
-    assert _seeds_that_fail(12)
+    assert any(isinstance(error, Broken) for error in _failures(8, ("session-manager",)))
 
 
 def test_tasks_that_are_forgotten_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "put_back", lambda state, turn, session, spans: None)
-    assert _seeds_that_fail(12)
+    assert _failures(6, ("executor", "node"))
+
+
+def test_an_executor_that_ignores_the_seal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedTable, "sealed", lambda self, epoch: False)
+    assert any("ran twice" in str(error) for error in _failures(40, ("session-manager", "delay"), 500))
 
 
 def test_a_hang_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_top_up", lambda *arguments: None)
     monkeypatch.setattr("flame.core.control.invariants.check_settled", lambda state, now_ms: None)
-    with pytest.raises(Stuck, match="outstanding"):
-        World(1).run(faults=0)
+    with pytest.raises(Stuck, match="missing"):
+        World(1, SMALL, kinds=()).run()

@@ -10,8 +10,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from flame.config.components import ExecutorManagerConfig, Limits, SessionManagerConfig
 from tests.support import ROOT, SRC
 from tools import code_map
 
@@ -67,8 +69,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text("utf-8"))], ids=page_name)
 def test_commands_and_programs_of_a_page_run_as_given(page: Path, short_tmp: Path) -> None:
     (short_tmp / ".venv").symlink_to(ROOT / ".venv")
+    text = page.read_text("utf-8")
     try:
-        for kind, file, block in BLOCK.findall(page.read_text("utf-8")):
+        for kind, file, block in BLOCK.findall(text):
             if kind != "run":
                 (short_tmp / file).write_text(block, "utf-8")
                 continue
@@ -79,6 +82,8 @@ def test_commands_and_programs_of_a_page_run_as_given(page: Path, short_tmp: Pat
                 assert prints(expected, result.stdout), "\n".join([shown, "--- expected", *expected])
     finally:
         run(".venv/bin/flame down", short_tmp)
+        for data_dir in sorted(set(re.findall(r"--data-dir (~/\S+)", text))):
+            run(f".venv/bin/flame down --data-dir {data_dir}", short_tmp)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -100,6 +105,21 @@ def test_tests_that_are_named_exist(page: Path) -> None:
 
 def test_the_code_map_is_up_to_date() -> None:
     assert code_map.PAGE.read_text("utf-8") == code_map.page_with(code_map.code_map()), "`make map` writes it anew"
+
+
+def test_the_page_on_configuration_lists_every_key_with_its_default() -> None:
+    text = (ROOT / "docs/configuration.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*?) \|", text, re.MULTILINE))
+    keys: dict[str, object] = {}
+    for prefix, kind in (("", SessionManagerConfig), ("limits.", Limits), ("", ExecutorManagerConfig)):
+        for field in msgspec.structs.fields(kind):
+            keys[prefix + field.name] = field.default
+    assert rows.keys() == keys.keys() - {"limits"}
+    for key, default in keys.items():
+        if default is msgspec.NODEFAULT:
+            assert rows[key] == "required"
+        elif default != "" and key != "limits":  # an empty text stands for what the page says in words
+            assert rows[key].strip("`") == str(default), key
 
 
 def test_every_program_of_the_readme_runs_as_given() -> None:

@@ -12,7 +12,8 @@ import msgspec
 from flame.model.endpoint import Endpoint
 from flame.model.errors import ConfigurationError, FailedPrecondition, Unavailable
 
-_BACKLOG: Final = 1024
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted."""
 
 
 def check_loopback(host: str, shown: str) -> str:
@@ -65,7 +66,7 @@ def _bind_tcp(endpoint: Endpoint) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, endpoint.port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise cannot_listen(str(endpoint), error) from None
@@ -85,7 +86,7 @@ def _bind_unix(endpoint: Endpoint) -> socket.socket:
         try:
             os.fchmod(listener.fileno(), 0o600)  # Linux makes the file with the socket's own mode: no moment with more
             listener.bind(path)
-            listener.listen(_BACKLOG)
+            listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             raise cannot_listen(str(endpoint), error) from None

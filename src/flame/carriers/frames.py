@@ -12,12 +12,18 @@ import struct
 from collections.abc import Callable
 from typing import Final, cast
 
-from flame.carriers.endpoints import bind, bound_endpoint, cannot_connect
+from flame.carriers.endpoints import BACKLOG, bind, bound_endpoint, cannot_connect
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import Connected, Link, LinkHandler
 from flame.model.endpoint import Endpoint
 from flame.model.errors import InvalidArgument, Rejection
-from flame.model.limits import KIB, MAX_LINK_BUFFER_BYTES
+from flame.model.limits import (
+    KIB,
+    MAX_LINK_BUFFER_BYTES,
+    MAX_UNFINISHED_BYTES,
+    MESSAGE_PROGRESS_BYTES,
+    MESSAGE_STALL_S,
+)
 from flame.model.messages import Message, Refused
 from flame.protocol.frames import MAGIC, FrameDecoder, Payload, frame_header
 from flame.wire.packing import decode_manager, decode_peer, encode_parts
@@ -68,6 +74,18 @@ class FramesLink(asyncio.BufferedProtocol):
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by the operating system."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        transport = self._wire()
+        if not self._closing and not transport.is_closing():
+            transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        transport = self._wire()
+        if not transport.is_closing():
+            transport.resume_reading()
 
     def close(self) -> None:
         """Send what is queued, then close."""
@@ -130,6 +148,7 @@ class FramesLink(asyncio.BufferedProtocol):
         if not self._reason and exc is not None and not self._closing and self._decoder.greeted:
             self._reason = f"the connection broke: {exc}"
         self._closing = True
+        self._decoder.forget()  # at once: this link is in a cycle, which is collected later
         if self._handler is not None:
             self._handler.closed(self._reason)
 
@@ -218,9 +237,9 @@ async def serve(endpoint: str, connected: Connected) -> FramesListener:
         return _ServedLink(connected, links)
 
     if place.scheme == "unix":
-        server = await loop.create_unix_server(make, sock=listener)
+        server = await loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
     else:
-        server = await loop.create_server(make, sock=listener)
+        server = await loop.create_server(make, sock=listener, backlog=BACKLOG)
     return FramesListener(place, server, links)
 
 
@@ -230,6 +249,39 @@ class _Links:
     def __init__(self) -> None:
         self.open: set[_ServedLink] = set()
         self.stopped = False
+        self._unfinished_bytes = 0
+        self._look()
+
+    def count(self, link: "_ServedLink", apart_bytes: int) -> None:
+        """Take note of what an unfinished message takes; where all together take too much, end the largest."""
+        self._unfinished_bytes += apart_bytes - link.apart_bytes
+        link.apart_bytes = apart_bytes
+        if self._unfinished_bytes > MAX_UNFINISHED_BYTES:
+            largest = max(self.open, key=lambda link: link.apart_bytes)
+            largest.give_up(
+                f"the unfinished messages of all peers take more than {MAX_UNFINISHED_BYTES} bytes, and its is the "
+                f"largest, with {largest.apart_bytes}"
+            )
+
+    def _look(self) -> None:
+        for link in tuple(self.open):
+            link.check_progress()
+        if not self.stopped:
+            asyncio.get_running_loop().call_later(MESSAGE_STALL_S / 2, self._look)
+
+
+class _Mark:
+    """A moment in the middle of a message.
+
+    Args:
+        enough_bytes: how much has to have arrived on the link for the message to go on.
+    """
+
+    __slots__ = ("enough_bytes", "looked_at")
+
+    def __init__(self, enough_bytes: int) -> None:
+        self.enough_bytes = enough_bytes
+        self.looked_at = False
 
 
 class _ServedLink(FramesLink):
@@ -239,6 +291,10 @@ class _ServedLink(FramesLink):
         super().__init__(connected, decode_peer)
         self._links = links
         self.ended = asyncio.get_running_loop().create_future()
+        self.apart_bytes = 0
+        """What an unfinished message of this link takes, as its listener has counted it."""
+        self._received_bytes = 0
+        self._mark: _Mark | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._links.open.add(self)
@@ -246,8 +302,33 @@ class _ServedLink(FramesLink):
         if self._links.stopped:  # it was accepted while the listener stopped
             self.abort()
 
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received_bytes += nbytes
+        super().buffer_updated(nbytes)
+        apart_bytes = 0 if self._is_closing() else self._decoder.apart_bytes
+        if apart_bytes != self.apart_bytes:
+            self._links.count(self, apart_bytes)
+
+    def check_progress(self) -> None:
+        """Called every `MESSAGE_STALL_S` / 2: end a link of which a message has begun and does not go on."""
+        missing_bytes, mark = self._decoder.missing_bytes, self._mark
+        if not missing_bytes or self._is_closing():
+            self._mark = None
+        elif mark is None or self._received_bytes >= mark.enough_bytes:
+            self._mark = _Mark(self._received_bytes + min(missing_bytes, MESSAGE_PROGRESS_BYTES))
+        elif mark.looked_at:
+            self.give_up(f"stalled in the middle of a message, which lacks {missing_bytes} bytes")
+        else:
+            mark.looked_at = True
+
+    def give_up(self, reason: str) -> None:
+        """End the link at once."""
+        self._links.count(self, 0)
+        self._fail(reason)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._links.open.discard(self)
+        self._links.count(self, 0)
         self.ended.set_result(None)
         super().connection_lost(exc)
 

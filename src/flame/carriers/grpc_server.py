@@ -45,6 +45,8 @@ class GrpcLink:
         self._buffered_bytes = 0
         self._changed = asyncio.Event()
         self._closing = False
+        self._reading = asyncio.Event()
+        self._reading.set()
 
     def send(self, message: Message) -> None:
         """Queue a message; silently dropped once the link is closed."""
@@ -66,6 +68,14 @@ class GrpcLink:
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by gRPC."""
         return self._buffered_bytes
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self._reading.clear()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._reading.set()
 
     def close(self) -> None:
         """Send what is queued, then end the stream."""
@@ -96,6 +106,7 @@ class GrpcLink:
                     self.error = malformed
                     self.send(Refused(Rejection.of(malformed)))
                     return
+                await self._reading.wait()
         finally:
             self.close()
 

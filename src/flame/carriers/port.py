@@ -23,6 +23,12 @@ class Link(Protocol):
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by the operating system."""
 
+    def pause(self) -> None:
+        """Read no more from the other side for now; what has been read already is still delivered."""
+
+    def resume(self) -> None:
+        """Read again."""
+
     def close(self) -> None:
         """Send what is queued, then close. The handler's `closed` follows."""
 
@@ -71,7 +77,8 @@ class Methods(Protocol):
 class ThreadLink(Protocol):
     """One end of a stream for threads.
 
-    An I/O thread of the link's own calls `received(message)` for each message and, exactly once, `closed(reason)`.
+    An I/O thread of the link's own calls `received(message)` for each message and, exactly once, `closed(reason)`. A
+    thread that is in `receive` calls `received` in its place: one of them at a time.
     """
 
     def send(self, message: Message) -> None:
@@ -88,7 +95,10 @@ class ThreadLink(Protocol):
             timeout_s: longest wait, in seconds.
 
         Returns:
-            Whether `received` was called.
+            Whether something arrived (a part of a message, too), or the stream ended.
+
+        Raises:
+            Exception: what `received` raised; messages that were read together with that one are dropped.
         """
 
     def buffered_bytes(self) -> int:

@@ -45,9 +45,9 @@ def open_link(
 
     Args:
         endpoint: `unix:///path` or `frames://host:port`; `http://host:port` takes the gRPC carrier, loaded on demand.
-        received: called with each message, in the link's I/O thread and with no lock held; perhaps before this
-            function has returned.
-        closed: called once, in the same thread, after the last message: why the link is over, or an empty text.
+        received: called with each message, with no lock held, in the link's I/O thread (perhaps before this function
+            has returned) or in the thread that is in `receive`: in one at a time.
+        closed: called once, in the I/O thread, after the last message: why the link is over, or an empty text.
         timeout_s: longest wait for the connection, in seconds.
         name: of the I/O thread. It is a daemon: it does not keep the interpreter alive.
 
@@ -130,7 +130,7 @@ class FramesThreadLink:
         """Be the I/O thread for a while; see `ThreadLink.receive`."""
         with self._lock:
             self._visits += 1
-            if self._reader is not _Reader.NOBODY or not self._listening:
+            if self._reader is not _Reader.NOBODY or not self._listening or self._ended:
                 return False
             self._reader = _Reader.GUEST
         reader = _Reader.IO  # after an error, or without a message in all the time, it is the I/O thread's again

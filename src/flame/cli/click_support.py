@@ -30,8 +30,8 @@ def run_click(command: click.Command, name: str, arguments: Sequence[str] | None
     def run() -> int:
         try:
             result = command.main(args=arguments, prog_name=name, standalone_mode=False)
-        except click.Abort:
-            return errors.INTERRUPTED
+        except click.Abort as abort:
+            return errors.code_of(abort.__cause__)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             return errors.USAGE

@@ -1,9 +1,13 @@
 """How every command line ends: exit codes, and errors in one or two lines."""
 
 import os
+import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 
 from flame.model.errors import FlameError
 
@@ -21,6 +25,39 @@ TRACEBACK = "FLAME_TRACEBACK"
 """Environment variable that shows where an error came from."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command as Ctrl-C does, with an exit code of its own: 128 and its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.exit_code = 128 + number
+
+
+def end_like_ctrl_c(*numbers: signal.Signals) -> None:
+    """Let these signals raise `Interrupted` from now on. Call from the main thread.
+
+    One that was ignored before (`nohup` does that) stays ignored.
+    """
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    if number == signal.SIGHUP:  # the terminal is gone; it may say so twice, and what is written to it fails
+        signal.signal(number, signal.SIG_IGN)
+        for descriptor in (1, 2):
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    raise Interrupted(number)
+
+
+def code_of(interrupt: BaseException | None) -> int:
+    """The exit code of a command that was interrupted."""
+    return interrupt.exit_code if isinstance(interrupt, Interrupted) else INTERRUPTED
+
+
 def run(command: Callable[[], int]) -> int:
     """Run a command; return its exit code, also where it raises.
 
@@ -33,8 +70,8 @@ def run(command: Callable[[], int]) -> int:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         return command()
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return code_of(interrupt)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return OK

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import time
 from array import array
@@ -117,10 +118,12 @@ def flmping(
 ) -> int:
     """Run tasks of the application `flmping` on a cluster, by default on an embedded one if none runs.
 
-    Exit codes: 0 all tasks succeeded, 1 some failed or it was not possible, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 all tasks succeeded, 1 some failed or it was not possible, 2 wrong usage, 130 interrupted, 143 and 129
+    the same by SIGTERM and SIGHUP.
     """
     if embedded and endpoint not in (None, "embedded"):
         raise click.UsageError("--embedded and --endpoint exclude each other")
+    errors.end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)  # or the session stays open, with all its tasks
     import flame
 
     payload = task_input(duration, memory, input_bytes, output_bytes)

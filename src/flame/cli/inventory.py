@@ -9,7 +9,7 @@ import flame
 from flame.cli import tables
 from flame.config.endpoint import resolve
 from flame.model.errors import FlameError
-from flame.model.resources import Resources, format_bytes
+from flame.model.resources import Resources, round_bytes
 from flame.model.states import ExecutorState, NodeState, SessionState
 
 Table = tuple[Sequence[str], list[list[object]]]
@@ -158,10 +158,9 @@ def _words(state: IntEnum) -> str:
 
 
 def _shown(resources: Resources | None) -> str:
-    """Resources as they are asked for; memory in the largest unit that is exact, or in GiB with a decimal."""
+    """Resources as they are asked for, the memory rounded where that is easier to read."""
     if resources is None:
         return "default"
-    memory = format_bytes(resources.memory_bytes)
-    if len(memory) > 6:
-        memory = f"{resources.memory_bytes / (1 << 30):.1f}g"
-    return f"cpu={resources.cpu},mem={memory}" + (f",gpu={resources.gpu}" if resources.gpu else "")
+    return f"cpu={resources.cpu},mem={round_bytes(resources.memory_bytes)}" + (
+        f",gpu={resources.gpu}" if resources.gpu else ""
+    )

@@ -396,7 +396,7 @@ class Launcher:
 def _end_with_server(pid: int, statuses: dict[int, int]) -> Exit:
     """How the executor `pid` (0 where none was started) ended when its fork server did."""
     if not pid:
-        return Exit(None, signal.SIGKILL, "the node's fork server ended")
+        return Exit(None, signal.SIGKILL, "", killed=True)
     code = os.waitstatus_to_exitcode(statuses.get(pid, signal.SIGKILL))
     return Exit(code if code >= 0 else None, -min(code, 0), "", killed=code == -signal.SIGKILL)
 

@@ -58,8 +58,22 @@ MAX_CONNECTIONS: Final = 50_000
 """Peers of one session manager, as far as its limit of open files allows."""
 HELLO_TIMEOUT_S: Final = 10
 """A peer that has not said Hello by then is sent away."""
+MAX_STRANGERS: Final = 4_096
+"""Peers that have not said Hello yet; when there are more, the one that has been silent longest goes."""
+MESSAGE_STALL_S: Final = 10
+"""A peer that has begun a message and then sends less than `MESSAGE_PROGRESS_BYTES` of it for so long is sent away."""
+MESSAGE_PROGRESS_BYTES: Final = 4 * KIB
+MAX_UNFINISHED_BYTES: Final = 256 * MIB
+"""Messages of all peers of which a part has arrived; beyond, the peer with the largest one is sent away."""
+MAX_UNARY_PER_TURN: Final = 8
+"""Unary calls that are begun in one pass of the session manager's event loop; streams have their turn in between."""
+MAX_MESSAGES_AT_ONCE: Final = 64
+"""Messages of one client that are handled before others have their turn, where more arrives than is handled."""
+MAX_WARNINGS_PER_S: Final = 20
+"""Log lines about peers that misbehave; what is beyond is counted in one line."""
 MAX_ATTACHMENTS_PER_CONNECTION: Final = 1_024
 MAX_CALLS_PER_CONNECTION: Final = 256
+"""Unary calls of one peer that are under way on its stream; while more wait, nothing more is read from it."""
 
 # --- executors -------------------------------------------------------------------------------------------------------
 CREDIT_MS: Final = 30
@@ -71,6 +85,9 @@ MAX_HELD_RANGES: Final = 64
 """Ranges an executor may hold: the size of its table in shared memory."""
 MAX_TASK_DEATHS: Final = 3
 """Deaths of an executor while it ran a task, after which the task fails alone."""
+MAX_HOST_ENDS: Final = 10
+"""Ends of the process that executors are forked from while a task ran, after which the task fails: it may be what kills
+that process, and no other limit would end that."""
 MAX_START_FAILURES: Final = 5
 """Failures in a row to start or to enter a session, after which the session's tasks fail."""
 LEASE_MS: Final = 30_000

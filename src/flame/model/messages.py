@@ -22,7 +22,7 @@ from flame.model.states import SessionState, TaskState
 PROTOCOL_VERSION = 1
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-"""What every number of a message is."""
+"""What every number of a message is, but an exit code."""
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -383,7 +383,7 @@ class ExecutorExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         exit_code: of the process; None if a signal ended it or it never started.
         signal: number of the signal, or 0.
         current: id of the task that its end is charged to: the one it was running, or 0; where it had never reported
-            anything, the first one it held.
+            anything, the first one it held. With `killed`: the one that ran when the executor's host ended, or 0.
         entered: session enter had succeeded.
         left: it ended as asked, after session leave.
         failure: `FailureRecord` JSON of a start or session enter that failed, or empty.

@@ -13,7 +13,7 @@ _MEMORY = re.compile(r"(\d+)([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
-"""So that sums of amounts that come from outside fit 64 bits."""
+"""So that an amount fits 64 bits, signed or not, in every wire form; sums are made where numbers have no bound."""
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +86,17 @@ def format_bytes(count: int) -> str:
         if count and count % _UNITS[unit] == 0:
             return f"{count // _UNITS[unit]}{unit}"
     return str(count)
+
+
+def round_bytes(count: int) -> str:
+    """Bytes to be read by people: as `format_bytes` where that is short, else in GiB with a decimal.
+
+    Example:
+        >>> round_bytes(24_684_096 << 10)
+        '23.5g'
+    """
+    exact = format_bytes(count)
+    return exact if len(exact) <= 6 else f"{count / GIB:.1f}g"
 
 
 DEFAULT_RESOURCES = Resources(cpu=1, memory_bytes=GIB, gpu=0)

@@ -1,12 +1,13 @@
 """The client's half of a block of task ids: numbering, chunks, resends, cancels, and whose result is whose.
 
-The first task on an idle stream goes at once. While an acknowledgement is outstanding, what piles up is put into one
-chunk, which is sent when everything before it is acknowledged or when it is full. No timer is needed.
+The first few tasks on an idle stream go at once. While acknowledgements of more are outstanding, what piles up is put
+into one chunk, which is sent when everything before it is acknowledged or when it is full. No timer is needed.
 """
 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from flame.model import chunk
 from flame.model.errors import FlameError, TooLarge
@@ -22,6 +23,9 @@ from flame.model.messages import (
     TasksCancelled,
 )
 from flame.protocol.client_attachment import Attachment, Part, Sink
+
+LONE_TASKS: Final = 4
+"""Tasks that may be under way when another one still goes alone, without waiting for company."""
 
 
 class Feed:
@@ -128,7 +132,9 @@ class Submission(Attachment):
         self._route(task, 1, self.sink)
         tail.append(task_input)
         self._tail_bytes += nbytes
-        if not self._chunks or len(tail) >= MAX_CHUNK_TASKS:
+        # A few lone tasks go at once; what comes thick and fast waits for an acknowledgement and goes together.
+        under_way = self.next_id - len(tail) - self.stored
+        if under_way < LONE_TASKS or not self._chunks or len(tail) >= MAX_CHUNK_TASKS:
             self._cut()
         return task
 

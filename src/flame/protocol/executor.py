@@ -1,8 +1,9 @@
 """The executor's half of its stream: what it was given, runs, has finished and has to say again.
 
 Two threads use one `ExecutorHalf` under one lock: the control thread passes in what the session manager says
-(`connected`, `received`, `disconnected`), the main thread asks for tasks between tasks (`turn`). The main thread runs
-the tasks of `active` *without* the lock, and claims each of them like this:
+(`connected`, `received`, `disconnected`), the main thread asks for tasks between tasks (`turn`). Where the main thread
+has no task it reads the link itself, and passes in what it `received`. It runs the tasks of `active` *without* the
+lock, and claims each of them like this:
 
     table.words[CURRENT] = task              # I am going to run it
     if task >= half.limit[0]: ...            # may I? else it goes back to `turn`

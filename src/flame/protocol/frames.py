@@ -11,14 +11,17 @@ from typing import Final
 from flame.model.errors import InvalidArgument
 from flame.model.limits import KIB, MAX_MESSAGE_BYTES, MIB
 
-MAGIC: Final = b"FLM\x01\r\n\x1a\n"
-"""First bytes of either side. The fourth is the version of the framing."""
+MAGIC: Final = b"FLM\x02\r\n\x1a\n"
+"""First bytes of either side. The fourth is the version of the framing and of how messages are written."""
 HEADER_BYTES: Final = 4
 
 Payload = bytes | bytearray
 
 _LENGTH: Final = Struct("<I")
+_FIRST_BUFFER_BYTES: Final = 4 * KIB
+"""Room at first: most of thousands of peers say little."""
 _BUFFER_BYTES: Final = 128 * KIB
+"""Room from when a read has filled that."""
 _ASIDE_BYTES: Final = 16 * KIB
 """An unfinished frame at least this large is collected apart, so that it is never moved again."""
 _GROWTH_BYTES: Final = 4 * MIB
@@ -50,11 +53,10 @@ class FrameDecoder:
         True
     """
 
-    __slots__ = ("_buffer", "_end", "_frame", "_frame_bytes", "_frame_end", "_greeted", "_view")
+    __slots__ = ("_end", "_frame", "_frame_bytes", "_frame_end", "_greeted", "_view")
 
     def __init__(self) -> None:
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(bytearray(_FIRST_BUFFER_BYTES))
         self._end = 0  # the buffer holds [0, end), which begins with a header
         self._frame: bytearray | None = None  # a large frame that is collected apart: [0, frame_end) of frame_bytes
         self._frame_bytes = 0
@@ -70,6 +72,25 @@ class FrameDecoder:
     def mid_message(self) -> bool:
         """Whether the stream would end inside a message if it ended now."""
         return self._end > 0 or self._frame is not None
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes the message under way lacks, at least; 0 between messages."""
+        if self._frame is not None:
+            return self._frame_bytes - self._frame_end
+        if not self._end:
+            return 0
+        if not self._greeted:
+            return len(MAGIC) - self._end
+        if self._end < HEADER_BYTES:
+            return HEADER_BYTES - self._end
+        (length,) = _LENGTH.unpack_from(self._view, 0)
+        return int(length) + HEADER_BYTES - self._end
+
+    @property
+    def apart_bytes(self) -> int:
+        """Room that is taken by a large message of which a part has arrived."""
+        return 0 if self._frame is None else len(self._frame)
 
     def buffer(self) -> memoryview:
         """Where the next bytes have to be read to; never empty. Valid until `advance`."""
@@ -91,6 +112,11 @@ class FrameDecoder:
         self._end += nbytes
         return self._cut()
 
+    def forget(self) -> None:
+        """Give up what has arrived of a message, and its room: nobody will read the rest."""
+        self._frame = None
+        self._end = 0
+
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Payload]:
         """Take bytes; yield the payloads that are complete now, in order. Otherwise as `advance`."""
         view = memoryview(data)
@@ -105,6 +131,7 @@ class FrameDecoder:
         """Check the magic; return how many bytes of the buffer are done with."""
         seen = bytes(self._view[: min(self._end, 16)])
         if seen[: len(MAGIC)] != MAGIC[: len(seen)]:
+            self.forget()
             if seen[:3] == MAGIC[:3]:
                 raise InvalidArgument(
                     f"the other side speaks another version of Flame's frames: it began with {seen!r}",
@@ -128,6 +155,7 @@ class FrameDecoder:
         while end - start >= HEADER_BYTES:
             (length,) = _LENGTH.unpack_from(view, start)
             if length > MAX_MESSAGE_BYTES:
+                self.forget()
                 raise InvalidArgument(f"a frame of {length} bytes is over the limit of {MAX_MESSAGE_BYTES}")
             body = start + HEADER_BYTES
             if end - body < length:
@@ -137,9 +165,12 @@ class FrameDecoder:
                 break
             start = body + length
             yield bytes(view[body:start])
-        if start:
-            self._end = end - start
-            view[: self._end] = view[start:end]
+        if end == len(view) < _BUFFER_BYTES:
+            self._view = memoryview(bytearray(_BUFFER_BYTES))
+        elif not start:
+            return
+        self._end = end - start
+        self._view[: self._end] = view[start:end]
 
     def _set_aside(self, length: int, body: int) -> None:
         have = self._end - body

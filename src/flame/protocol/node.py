@@ -261,11 +261,11 @@ class NodeHalf:
     ) -> list[Message]:
         """The process of an executor is gone, with all that it started; or (`failure`) it could not be started.
 
-        `killed`: it went with the process that hosts it on this node, for no fault of its own.
+        `killed`: it went with the process that hosts it on this node; a task that ran is a suspect, but not charged.
         """
         key = (executor, binding)
         hosted = self.executors.pop(key)
-        hosted.killed = hosted.killed or killed
+        with_host, hosted.killed = killed and not hosted.killed, hosted.killed or killed
         if hosted.forgotten:
             if self._welcome and not self.executors:
                 welcome, self._welcome = self._welcome, None
@@ -282,7 +282,7 @@ class NodeHalf:
             session=hosted.bind.session,
             exit_code=exit_code,
             signal=signal,
-            current=table.charged if table and not killed else 0,
+            current=_current(table, killed, with_host) if table else 0,
             entered=table.entered if table else False,
             left=table.phase is Phase.LEFT if table else False,
             failure=record,
@@ -303,6 +303,12 @@ class NodeHalf:
             if over or reason is not None:
                 actions += self._kill(executor, 0)
         return actions
+
+
+def _current(table: SharedTable, killed: bool, with_host: bool) -> int:
+    if with_host:
+        return table.current
+    return 0 if killed else table.charged
 
 
 def _report(hosted: HostedExecutor) -> ExecutorReport:

@@ -6,7 +6,7 @@ the byte order of the machine.
 
 An executor's table (`TABLE_BYTES`), written by the executor alone, except for the seal:
 
-    word 0        layout version
+    word 0        not used
     word 1        phase (`Phase`)
     word 2        CLOCK_BOOTTIME in ns when the phase began
     word 3        1 once the executor has been attached to the session manager
@@ -33,7 +33,7 @@ read of each side, or both could read what was there before: that is `fence`.)
 
 The node's page (`PAGE_BYTES`), written by the executor manager, read by all its executors before each task:
 
-    word 0        layout version
+    word 0        not used
     word 1        end of the node's lease, CLOCK_BOOTTIME in ns
 """
 
@@ -46,7 +46,6 @@ from typing import Final
 from flame.model.limits import MAX_HELD_RANGES
 from flame.model.messages import HeldRange
 
-LAYOUT_VERSION: Final = 2
 PAGE_BYTES: Final = 4096
 TABLE_BYTES: Final = 64 * 1024
 OVERFLOW: Final = (1 << 64) - 1
@@ -109,7 +108,6 @@ class SharedTable:
 
     def enter_phase(self, phase: Phase, now_ns: int) -> None:
         """Record that a phase begins at `now_ns` (CLOCK_BOOTTIME)."""
-        self.words[0] = LAYOUT_VERSION
         self.words[_PHASE_SINCE] = now_ns
         self.words[_PHASE] = phase
 
@@ -174,8 +172,8 @@ class SharedTable:
     def charged(self) -> int:
         """The task that a death now is charged to, or 0.
 
-        It is the one that runs. Where none does and nothing was ever reported, it is the first one held: a task that
-        ends well and breaks its executor (it closes descriptors, say) would otherwise be given out for ever.
+        It is the one that runs. Where none does and no report was ever acknowledged, it is the first one held: a task
+        that ends well and breaks its executor (it closes descriptors, say) would otherwise be given out for ever.
         """
         if self.current or self.phase is not Phase.BOUND or self.words[_ACKNOWLEDGED]:
             return self.current

@@ -40,8 +40,6 @@ SLOW_COMMIT_S = 0.002
 """Median commit above which commits move to a thread."""
 GATHER_S = 0.008
 """How long results of an executor that has more to do may wait for others, to be stored with them."""
-LAZY_S = 0.001
-"""How long a lazy message waits for another one on the same link: waking a process up costs more than handling it."""
 SPACE_INTERVAL_S = 1.0
 BUSY_SPACE_INTERVAL_S = 0.02
 """How often free space is measured while something is written: a fast client fills hundreds of MB in a second."""
@@ -84,14 +82,16 @@ class Driver:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._watches: dict[int, Callable[[TellWatch], None]] = {}
         self._requests = 0
+        self.after_turn: Callable[[], None] | None = None
+        """Called when a turn has ended, to offer what was held back."""
         self._lazy: dict[int, list[Message]] = {}
-        self._lazy_timer: asyncio.TimerHandle | None = None
+        self._lazy_sends: asyncio.Handle | None = None
         self.commit_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flame-commit")
         self._effects: dict[type, Callable[[Any], None]] = {
-            SendToClient: self._send_to_peer,
-            SendToExecutor: self._send_to_peer,
-            SendToNode: self._send_to_node,
+            SendToClient: self._send,
+            SendToExecutor: self._send,
+            SendToNode: self._send_at_once,
             DropExecutorLink: self._drop,
             DropNodeLink: self._drop,
             Answer: self._answer,
@@ -113,6 +113,10 @@ class Driver:
             self._schedule()
         elif self._put_off is None:
             self._put_off = self._loop.call_later(GATHER_S, self._schedule)
+
+    def is_full(self) -> bool:
+        """Whether more events wait than the next turn takes: whoever can hold something back should."""
+        return self._pump.is_full()
 
     def check_room(self) -> None:
         """Raise unless there is room for another event.
@@ -204,6 +208,8 @@ class Driver:
         if batch.writes and self._loop.time() - self._space_measured_s > BUSY_SPACE_INTERVAL_S:
             self._measure_space()
         self._set_wake(batch.wake_at_ms)
+        if self.after_turn is not None:
+            self.after_turn()
         if len(self._pump):
             self._schedule()
 
@@ -237,15 +243,15 @@ class Driver:
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
-    def _send_to_node(self, effect: SendToNode) -> None:
+    def _send_at_once(self, effect: SendToNode) -> None:
         link = self.links.get(effect.link)
         if link is not None:
             link.send(effect.message)
 
-    def _send_to_peer(self, effect: SendToClient | SendToExecutor) -> None:
+    def _send(self, effect: SendToClient | SendToExecutor) -> None:
         if effect.lazy:
-            if self._lazy_timer is None:
-                self._lazy_timer = self._loop.call_later(LAZY_S, self._send_lazy)
+            if self._lazy_sends is None:  # after all else of this pass: to wake a process up costs more than to send
+                self._lazy_sends = self._loop.call_soon(self._send_lazy)
             self._lazy.setdefault(effect.link, []).append(effect.message)
             return
         link = self.links.get(effect.link)
@@ -255,7 +261,7 @@ class Driver:
             link.send(effect.message)
 
     def _send_lazy(self) -> None:
-        self._lazy_timer = None
+        self._lazy_sends = None
         lazy, self._lazy = self._lazy, {}
         for number, messages in lazy.items():
             link = self.links.get(number)

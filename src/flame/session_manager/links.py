@@ -1,20 +1,27 @@
 """Links of peers: from a carrier's callbacks to events of the core and calls of the frontend."""
 
 import asyncio
-import logging
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 
 from flame.carriers.port import Link, LinkHandler
 from flame.core.control.events import ClientLost, ClientSaid, ExecutorLost, ExecutorSaid, NodeLost, NodeSaid
 from flame.model.errors import FlameError, Internal, Rejection, TooLarge
-from flame.model.limits import HELLO_TIMEOUT_S, KIB, MAX_CALLS_PER_CONNECTION, MAX_CONNECTIONS, MAX_MESSAGE_BYTES
+from flame.model.limits import (
+    HELLO_TIMEOUT_S,
+    KIB,
+    MAX_CALLS_PER_CONNECTION,
+    MAX_CONNECTIONS,
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGES_AT_ONCE,
+    MAX_STRANGERS,
+)
 from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
 from flame.protocol.peers import PeerEnd
 from flame.session_manager.driver import Driver
 from flame.session_manager.frontend import Frontend
-
-_log = logging.getLogger("flame.session_manager")
+from flame.session_manager.warnings import Warnings, log
 
 
 class Reception:
@@ -24,31 +31,81 @@ class Reception:
         driver: gets the events.
         frontend: answers the calls.
         welcome: makes the answer to a Hello.
+        max_strangers: links that have not said Hello, at most; for a process that may open few files, fewer.
     """
 
-    def __init__(self, driver: Driver, frontend: Frontend, welcome: Callable[[Hello], Welcome]) -> None:
-        self._driver = driver
-        self._frontend = frontend
+    def __init__(
+        self,
+        driver: Driver,
+        frontend: Frontend,
+        welcome: Callable[[Hello], Welcome],
+        max_strangers: int = MAX_STRANGERS,
+    ) -> None:
+        self.strangers: dict[int, _PeerLink] = {}
+        """Links that have not said Hello, by number: the oldest comes first."""
+        self.warn = Warnings().warn
+        self.crowd: deque[_PeerLink] = deque()
+        """Clients of which messages are held back, in the order in which they are served."""
+        self.driver = driver
+        driver.after_turn = self._feed
+        self.frontend = frontend
         self._welcome = welcome
+        self._max_strangers = max_strangers
         self._numbers = count(1)
 
     def connected(self, link: Link) -> LinkHandler:
         """A new link; returns its handler."""
-        return _PeerLink(next(self._numbers), link, self._driver, self._frontend, PeerEnd(self._welcome))
+        if len(self.strangers) >= self._max_strangers:
+            next(iter(self.strangers.values())).give_way(self._max_strangers)
+        number = next(self._numbers)
+        peer = self.strangers[number] = _PeerLink(number, link, self, PeerEnd(self._welcome))
+        return peer
+
+    def _feed(self) -> None:
+        """Offer a few messages of each client of which some were held back, as far as the next turn takes them."""
+        for _ in range(len(self.crowd)):
+            if self.driver.is_full():
+                break
+            peer = self.crowd.popleft()
+            if peer.feed():
+                self.crowd.append(peer)
 
 
 class _PeerLink:
     """One link of a peer."""
 
-    __slots__ = ("_calls", "_driver", "_end", "_frontend", "_link", "_number", "_refused", "_silence")
+    __slots__ = (
+        "_calls",
+        "_driver",
+        "_end",
+        "_frontend",
+        "_inbox",
+        "_link",
+        "_number",
+        "_paused",
+        "_reception",
+        "_refused",
+        "_said",
+        "_silence",
+        "_turn",
+        "_waiting",
+    )
 
-    def __init__(self, number: int, link: Link, driver: Driver, frontend: Frontend, end: PeerEnd) -> None:
+    def __init__(self, number: int, link: Link, reception: Reception, end: PeerEnd) -> None:
         self._number = number
         self._link = link
-        self._driver = driver
-        self._frontend = frontend
+        self._reception = reception
+        self._driver = reception.driver
+        self._frontend = reception.frontend
         self._end = end
         self._calls: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Call] = deque()
+        """Calls for which there is no room among those."""
+        self._inbox: deque[Message] = deque()
+        self._paused = False
+        self._said = 0
+        self._turn = -1
+        """How many messages were said since this turn."""
         self._refused = False
         self._silence = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._no_hello)
 
@@ -73,6 +130,40 @@ class _PeerLink:
             self._driver.offer(NodeSaid(end.node, self._number, message))  # type: ignore[arg-type]
 
     def _say(self, message: Message) -> None:
+        turn = self._driver.state.turn
+        if turn != self._turn:
+            self._turn, self._said = turn, 0
+        self._said += 1
+        if self._said <= MAX_MESSAGES_AT_ONCE and not self._inbox and not self._driver.is_full():
+            self._offer(message)
+            return
+        if not self._inbox:
+            self._reception.crowd.append(self)
+        self._inbox.append(message)
+        self._pause_or_resume()
+
+    def feed(self) -> bool:
+        """Handle a few of the messages that were held back; return whether there are more."""
+        for _ in range(MAX_MESSAGES_AT_ONCE):
+            if not self._inbox:
+                break
+            self._offer(self._inbox.popleft())
+            if self._refused:
+                self._inbox.clear()
+        self._pause_or_resume()
+        return bool(self._inbox)
+
+    def _pause_or_resume(self) -> None:
+        """Who is ahead of us is not read from, so that what is held back is bounded by what was read at once."""
+        pause = bool(self._inbox or self._waiting)
+        if pause != self._paused:
+            self._paused = pause
+            if pause:
+                self._link.pause()
+            else:
+                self._link.resume()
+
+    def _offer(self, message: Message) -> None:
         try:
             self._driver.check_room()
         except FlameError as error:
@@ -85,7 +176,7 @@ class _PeerLink:
             error = Rejection("RESOURCE_EXHAUSTED", f"{MAX_CONNECTIONS} peers are connected already")
             self._refuse(Refused(error))
             return
-        self._silence.cancel()
+        self._is_no_stranger()
         answer = self._end.greet(message)
         if isinstance(answer, Refused):
             self._refuse(answer)
@@ -93,24 +184,44 @@ class _PeerLink:
         self._driver.links[self._number] = self._link
         self._link.send(answer)
 
+    def _is_no_stranger(self) -> None:
+        self._silence.cancel()
+        self._reception.strangers.pop(self._number, None)
+
+    def give_way(self, strangers: int) -> None:
+        """End the link at once, because too many of its kind are there."""
+        self._reception.warn(
+            f"peer {self._link.peer} refused: {strangers} connections have not said Hello, and this is the oldest"
+        )
+        self._refused = True
+        self._is_no_stranger()
+        self._link.abort()
+
     def _no_hello(self) -> None:
         error = Rejection("FAILED_PRECONDITION", f"no Hello within {HELLO_TIMEOUT_S} s")
         self._refuse(Refused(error))
 
     def _refuse(self, refused: Refused) -> None:
-        _log.warning("peer %s refused: %s", self._link.peer, refused.error.message)
+        self._reception.warn(f"peer {self._link.peer} refused: {refused.error.message}")
         self._refused = True
+        self._is_no_stranger()
         self._link.send(refused)
         self._link.close()
 
     def _call(self, call: Call) -> None:
         if len(self._calls) >= MAX_CALLS_PER_CONNECTION:
-            error = Rejection("RESOURCE_EXHAUSTED", f"{MAX_CALLS_PER_CONNECTION} calls are under way", "wait for some")
-            self._link.send(Reply(id=call.id, error=error))
+            self._waiting.append(call)
+            self._pause_or_resume()
             return
         task = asyncio.get_running_loop().create_task(self._answer(call))
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: "asyncio.Task[None]") -> None:
+        self._calls.discard(task)
+        if self._waiting:
+            self._call(self._waiting.popleft())
+            self._pause_or_resume()
 
     async def _answer(self, call: Call) -> None:
         try:
@@ -118,7 +229,7 @@ class _PeerLink:
         except FlameError as error:
             reply = Reply(id=call.id, error=Rejection.of(error))
         except Exception:
-            _log.exception("%s failed", call.method)
+            log.exception("%s failed", call.method)
             reply = Reply(id=call.id, error=Rejection.of(Internal(f"{call.method} failed; the log says why")))
         if len(reply.payload) > MAX_MESSAGE_BYTES - KIB:
             large = TooLarge(f"the answer of {call.method} has {len(reply.payload)} bytes, more than a message holds")
@@ -127,11 +238,13 @@ class _PeerLink:
 
     def closed(self, reason: str) -> None:
         end, driver, number = self._end, self._driver, self._number
-        self._silence.cancel()
+        self._is_no_stranger()
         if reason:
-            _log.warning("peer %s: %s", self._link.peer, reason)
+            self._reception.warn(f"peer {self._link.peer}: {reason}")
         for task in self._calls:
             task.cancel()
+        self._inbox.clear()
+        self._waiting.clear()
         driver.links.pop(number, None)
         if end.executor:
             driver.offer(ExecutorLost(end.executor, end.binding, number))

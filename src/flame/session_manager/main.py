@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,7 +17,7 @@ from flame.config.components import SessionManagerConfig
 from flame.core.control.entities import Application, Settings
 from flame.core.control.recovery import recover
 from flame.core.control.state import State
-from flame.model.limits import RESIDENT_INPUT_BYTES, RESULT_WINDOW_BYTES
+from flame.model.limits import MAX_STRANGERS, RESIDENT_INPUT_BYTES, RESULT_WINDOW_BYTES
 from flame.model.messages import Hello, Welcome
 from flame.model.records import ApplicationRecord, PutApplication
 from flame.model.resources import DEFAULT_RESOURCES, Resources
@@ -109,7 +110,8 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
             max_task_bytes=config.limits.max_task_bytes,
         )
 
-    reception = Reception(driver, frontend, welcome)
+    max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+    reception = Reception(driver, frontend, welcome, max_strangers)
     try:
         # The frame endpoint comes last: whoever it answers may rely on the other one.
         if config.grpc:

@@ -27,6 +27,10 @@ class Pump:
     def __len__(self) -> int:
         return len(self._events)
 
+    def is_full(self) -> bool:
+        """Whether more waits than the next turn takes."""
+        return len(self._events) >= TURN_EVENTS
+
     def offer(self, event: Event) -> None:
         """Add an event."""
         self._events.append(event)

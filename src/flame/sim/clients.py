@@ -1,20 +1,24 @@
-"""Clients in simulation: the real half of the client's stream, a plan of what to ask, a memory of every answer."""
+"""Clients in simulation: the real half of the client's stream, and a plan of what to ask; the history hears it all."""
 
-from collections import deque
+from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
 import msgspec
 
+from flame.kernel.ranges import RangeSet
 from flame.model.errors import FlameError, TaskCancelled, TaskFailed
 from flame.model.messages import Message
-from flame.model.specs import SessionSpec
+from flame.model.records import SegmentRecord
 from flame.protocol.client import ClientStream
-from flame.protocol.client_attachment import Outcome, Part
+from flame.protocol.client_attachment import Attachment, Outcome, Part
 from flame.protocol.client_submission import Submission
-from flame.sim.nodes import TaskKind
+from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, History, digest
 from flame.sim.session_manager import CLOSE, DELETE
-from flame.sim.virtual import NS_PER_MS, End, SimLink, VirtualTime
+from flame.sim.virtual import NS_PER_MS, End, Process, SimLink, VirtualTime
+from flame.sim.workload import SessionPlan, TaskKind
+
+_RETRY_MS = 50
 
 
 class Cluster(Protocol):
@@ -22,61 +26,92 @@ class Cluster(Protocol):
 
     time: VirtualTime
     random: Random
+    history: History
 
     def connect(self, peer: End) -> SimLink:
         """A new link to the session manager."""
 
-    def note(self, text: str) -> None:
-        """A line of the trace."""
-
     def make_kind(self, number: int) -> TaskKind:
         """What the next task is to do."""
 
+    def opened(self, owner: "SimClient", plan: SessionPlan, number: int) -> None:
+        """The owner of a session knows its number: others may come."""
 
-class SessionPlan(msgspec.Struct, kw_only=True):
-    """What a client does with one session.
 
-    Args:
-        tasks: how many it submits.
-        burst: how many at a time, about.
-        pause_ms: the longest pause between two bursts.
-        cancels: how many ranges it asks to cancel.
-        close_early: it closes the session with tasks in it.
-        slow_ms: it takes results this much later than they come; 0 at once.
-        delete: it deletes the session in the end.
-    """
+def outcome_digest(outcome: Outcome) -> int:
+    """What became of a task, as one number for the history."""
+    if isinstance(outcome, TaskCancelled):
+        return CANCELLED
+    if isinstance(outcome, TaskFailed):
+        if outcome.message.startswith("no executor could start"):
+            return NOT_STARTED
+        return DIED if "while it ran this task" in outcome.message else RAISED
+    assert not isinstance(outcome, FlameError), f"a task ended with {outcome!r}"
+    return digest(outcome)
 
-    spec: SessionSpec
-    tasks: int
-    burst: int
-    pause_ms: int
-    cancels: int = 0
-    close_early: bool = False
-    slow_ms: int = 0
-    delete: bool = False
+
+def stored_outcomes(segment: SegmentRecord) -> list[int]:
+    """The outcomes of a segment as it is stored, each as one number."""
+    part = Part(None, segment, segment.first, segment.count)  # type: ignore[arg-type]  # it has the same fields
+    return [outcome_digest(outcome) for outcome in part.outcomes()]
+
+
+class SimReader:
+    """Somebody who attaches to a session and reads its results from the first."""
+
+    def __init__(self, cluster: Cluster, client: "SimClient", name: str, key: str) -> None:
+        self._cluster = cluster
+        self._name = f"{client.name} reading {key}"
+        stream = client.stream
+        attachment = Attachment(stream, stream.next_attachment(), session_id=name, key=key, sink=self)
+        self.attachment = stream.attach(attachment)
+
+    def deliver(self, part: Part) -> bool:
+        """Take results."""
+        attached = self.attachment.attached
+        assert attached is not None
+        outcomes = [outcome_digest(outcome) for outcome in part.outcomes()]
+        self._cluster.history.saw(
+            self._cluster.time.now_ns,
+            str(attached.session),
+            self._name,
+            part.first,
+            outcomes,
+            sequence=part.segment.sequence,
+        )
+        return True
+
+    def fail(self, first: int, count: int, error: FlameError) -> None:
+        """It is over: the session was deleted, or did not exist any more."""
 
 
 class SimSession:
-    """One session of a client, and everything that it was told."""
+    """One session of a client, and what it was told.
 
-    def __init__(self, cluster: Cluster, client: "SimClient", plan: SessionPlan, key: str) -> None:
+    Args:
+        create: whether it creates the session; otherwise it is another submitter.
+    """
+
+    def __init__(
+        self, cluster: Cluster, client: "SimClient", plan: SessionPlan, key: str, *, create: bool = True
+    ) -> None:
         self.plan = plan
-        self.kinds: dict[int, TaskKind] = {}
-        self.outcomes: dict[int, Outcome] = {}
-        self.cancelled: set[int] = set()
-        self.failures: list[FlameError] = []
+        self.key = key
+        self.owns = create
         self.stage = "attaching"
         self._cluster = cluster
         self._client = client
-        self._last_sequence = 0
         self._submitted = 0
+        self._seen = RangeSet()
+        self._told = 0
         self._cancels_left = plan.cancels
         self._cancels: list[int] = []
-        self._held: deque[Part] = deque()
+        self._held: list[Part] = []
         self._call = 0
         stream = client.stream
+        spec = plan.spec if create else None
         self.submission = Submission(
-            stream, stream.next_attachment(), session_id="", key=key, create=plan.spec, sink=self
+            stream, stream.next_attachment(), session_id=plan.name, key=key, create=spec, sink=self
         )
         stream.attach(self.submission)
 
@@ -86,34 +121,37 @@ class SimSession:
         return self.stage == "done"
 
     @property
-    def acknowledged(self) -> int:
-        """Tasks that the session manager has acknowledged."""
-        return self.submission.stored - self.submission.first
+    def name(self) -> str:
+        """The session, as the history knows it."""
+        attached = self.submission.attached
+        return str(attached.session) if attached else ""
+
+    def __str__(self) -> str:
+        submission = self.submission
+        return f"{self.key} in session {self.name}: {self.stage}, {submission.outstanding} of {self._submitted} missing"
 
     # --- results -----------------------------------------------------------------------------------------------------
 
     def deliver(self, part: Part) -> bool:
-        """Take results; each task's once, in the order of the segments."""
-        sequence = part.segment.sequence
-        assert sequence >= self._last_sequence, f"segment {sequence} after {self._last_sequence}"
-        self._last_sequence = sequence
-        for task, outcome in zip(range(part.first, part.first + part.count), part.outcomes(), strict=True):
-            assert task in self.kinds, f"a result of task {task}, which was never submitted"
-            assert task not in self.outcomes, f"task {task} has a second result"
-            self.outcomes[task] = outcome
-        if self.plan.slow_ms:
-            self._held.append(part)
-            if len(self._held) == 1:
-                self._consume_later()
-            return False
-        return True
+        """Take results, at once or a while later."""
+        outcomes = [outcome_digest(outcome) for outcome in part.outcomes()]
+        self._seen.add(part.first, part.first + part.count)
+        self._cluster.history.saw(
+            self._cluster.time.now_ns, self.name, self.key, part.first, outcomes, sequence=part.segment.sequence
+        )
+        if not self.plan.slow_ms:
+            return True
+        self._held.append(part)
+        if len(self._held) == 1:
+            self._consume_later()
+        return False
 
     def _consume_later(self) -> None:
         delay_ms = self._cluster.random.randrange(1, self.plan.slow_ms + 1)
-        self._cluster.time.after(delay_ms * NS_PER_MS, self._consume)
+        self._client.later(delay_ms, self._consume)
 
     def _consume(self) -> None:
-        part = self._held.popleft()
+        part = self._held.pop(self._cluster.random.randrange(len(self._held)))
         part.source.consumed(part)
         if self._held:
             self._consume_later()
@@ -121,115 +159,167 @@ class SimSession:
 
     def fail(self, first: int, count: int, error: FlameError) -> None:
         """No results come for these tasks."""
-        self.failures.append(error)
-        for task in range(first, first + count):
-            self.outcomes.setdefault(task, TaskFailed(f"refused: {error.message}", task_id=task))
+        for low, high in list(self._seen.missing(first, first + count)):
+            self._seen.add(low, high)
+            self._cluster.history.refused(self._cluster.time.now_ns, self.name, self.key, low, high - low)
 
     # --- what it does ------------------------------------------------------------------------------------------------
 
     def act(self) -> None:
         """Do the next thing, if it is time for it."""
         submission = self.submission
-        if submission.error is not None and self.stage != "done":
-            self.stage = "done"
+        if self.stage == "done":
+            return
         if self.stage == "attaching" and submission.attached is not None:
             self.stage = "submitting"
+            self._told = submission.first
+            self._cluster.history.session(self.name, max_instances=self.plan.spec.max_instances)
+            if self.owns:
+                self._cluster.opened(self._client, self.plan, submission.attached.session)
             self._burst()
+        self._listen()
+        if submission.error is not None:
+            self._finish()
+        elif self.stage == "submitting" and self._submitted >= self.plan.tasks and not submission.buffered:
+            self.stage = "waiting"
+        everything = submission.outstanding == 0 or (self.plan.close_early and self.owns)
+        if self.stage == "waiting" and everything and not self._cancels:
+            if self.owns:
+                self._cluster.history.close_asked(self.name)
+                self._ask("closing", CLOSE)
+            else:
+                self._finish()
+        self._follow_up()
+
+    def _listen(self) -> None:
+        """Note what was acknowledged and cancelled."""
+        submission, history, now_ns = self.submission, self._cluster.history, self._cluster.time.now_ns
+        if submission.attached is not None and submission.stored > self._told:
+            history.acknowledged(now_ns, self.name, self.key, self._told, submission.stored - self._told)
+            self._told = submission.stored
         for request in [request for request in self._cancels if request in submission.answers]:
             self._cancels.remove(request)
             for part in submission.answers.pop(request):
-                self.cancelled.update(range(part.first, part.end))
-        if self.stage == "submitting" and self._submitted >= self.plan.tasks and not submission.buffered:
-            self.stage = "waiting"
-        everything = submission.outstanding == 0 or self.plan.close_early
-        if self.stage == "waiting" and everything and not self._cancels:
-            self.stage = "closing"
-            self._call = self._client.stream.call(CLOSE, submission.session_id.encode())
-        if self.stage == "closing" and self._call in self._client.stream.replies:
-            self.stage = "closed"
-        if self.stage == "closed" and submission.outstanding == 0:
-            self.stage = "deleting" if self.plan.delete else "done"
-            if self.plan.delete:
-                self._call = self._client.stream.call(DELETE, submission.session_id.encode())
-        if self.stage == "deleting" and self._call in self._client.stream.replies:
-            self._deleted()
+                history.cancelled(now_ns, self.name, part.first, part.end - part.first)
 
-    def _deleted(self) -> None:
-        reply = self._client.stream.replies.pop(self._call)
-        error = None if isinstance(reply, FlameError) else reply.error
-        if error is not None and error.code == "FAILED_PRECONDITION":
-            self._call = self._client.stream.call(DELETE, self.submission.session_id.encode())
-        else:
-            self.stage = "done"
+    def _ask(self, stage: str, method: str) -> None:
+        self.stage = stage
+        self._call = self._client.stream.call(method, self.plan.name.encode())
+
+    def _follow_up(self) -> None:
+        """What comes after a call is answered: the rest of the results, a delete, the next round."""
+        replies = self._client.stream.replies
+        if self.stage == "closing" and self._call in replies:
+            del replies[self._call]
+            self.stage = "closed"
+        if self.stage == "closed" and self.submission.outstanding == 0:
+            self._finish()
+            if self.plan.delete:
+                self._cluster.history.deleted(self.name)
+                self._ask("deleting", DELETE)
+        if self.stage == "deleting" and self._call in replies:
+            reply = replies.pop(self._call)
+            error = None if isinstance(reply, FlameError) else reply.error
+            if error is not None and error.code == "FAILED_PRECONDITION":
+                self.stage = "retrying"
+                self._client.later(_RETRY_MS, self._delete_again)
+            else:
+                self.stage = "done"
+                if self.plan.again:
+                    self._client.open(msgspec.structs.replace(self.plan, again=False), f"{self.key}+")
+
+    def _delete_again(self) -> None:
+        self._ask("deleting", DELETE)
+        self._client.flush()
+
+    def _finish(self) -> None:
+        self.stage = "done"
+        if self.name:
+            self._cluster.history.finished(self.name, self.key)
 
     def _burst(self) -> None:
-        submission, random = self.submission, self._cluster.random
+        submission, random, history = self.submission, self._cluster.random, self._cluster.history
         if submission.error is not None or submission.refusal is not None:
             self._submitted = self.plan.tasks
         count = min(random.randrange(1, 2 * self.plan.burst), self.plan.tasks - self._submitted)
-        for _ in range(count):
-            kind = self._cluster.make_kind(self._submitted)
-            self.kinds[submission.next_id] = kind
-            submission.add(msgspec.json.encode(kind))
-            self._submitted += 1
+        inputs = [msgspec.json.encode(self._cluster.make_kind(self._submitted + n)) for n in range(count)]
+        self._submitted += count
+        if inputs:
+            first = submission.next_id
+            digests = [digest(task_input) for task_input in inputs]
+            history.submitted(self._cluster.time.now_ns, self.name, self.key, first, digests)
+        for task_input in inputs:
+            submission.add(task_input)
         if self._cancels_left and random.random() < 0.5 and submission.next_id > submission.first:
             self._cancels_left -= 1
-            first = random.randrange(submission.first, submission.next_id)
-            self._cancels.append(submission.cancel(first, random.randrange(1, 40)))
+            first, count = random.randrange(submission.first, submission.next_id), random.randrange(1, 40)
+            history.cancel_asked(self.name, first, count)
+            self._cancels.append(submission.cancel(first, count))
         if self._submitted < self.plan.tasks:
-            self._cluster.time.after(random.randrange(1, self.plan.pause_ms + 1) * NS_PER_MS, self._burst)
+            self._client.later(random.randrange(1, self.plan.pause_ms + 1), self._burst)
         self._client.flush()
 
-    # --- what is to be seen in the end -------------------------------------------------------------------------------
 
-    def check(self, deaths: dict[int, int], start_failures: int) -> None:
-        """Every task has the outcome that fits what it does and what happened to it."""
-        name = self.submission.session_id
-        for task, kind in self.kinds.items():
-            assert task in self.outcomes, f"session {name}: task {task} has no result"
-            outcome = self.outcomes[task]
-            if task in self.cancelled:
-                assert isinstance(outcome, TaskCancelled), f"session {name}: task {task} was cancelled, got {outcome!r}"
-            if isinstance(outcome, TaskCancelled):
-                assert self.plan.cancels or self.plan.close_early, f"session {name}: nobody cancelled task {task}"
-            elif isinstance(outcome, TaskFailed):
-                self._check_failure(task, kind, outcome, deaths.get(task, 0), start_failures)
-            else:
-                assert kind.behavior in ("ok", "abort once"), f"session {name}: task {task} should have failed"
-                assert outcome == kind.output(), f"session {name}: task {task} has another task's output"
+class SimClient(Process):
+    """A client with a connection that comes back, until its process ends.
 
-    def _check_failure(self, task: int, kind: TaskKind, failed: TaskFailed, deaths: int, start_failures: int) -> None:
-        where = f"session {self.submission.session_id}: task {task} failed: {failed.message}"
-        if failed.message.startswith("no executor could start"):
-            assert start_failures >= 5, where
-        elif "while it ran this task" in failed.message:
-            assert deaths >= 3, where
-        else:
-            assert kind.behavior == "fail" or failed.message.startswith("refused"), where
+    Attributes:
+        dead: its process has ended, whatever it had planned.
+    """
 
-
-class SimClient:
-    """A client with a connection that comes back."""
-
-    def __init__(self, cluster: Cluster, name: str, plans: list[SessionPlan]) -> None:
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__(cluster.time)
         self.name = name
+        self.dead = False
         self.stream = ClientStream()
+        self.sessions: list[SimSession] = []
+        self.readers: list[SimReader] = []
+        self.away_until_ns = 0
         self._cluster = cluster
         self._link: SimLink | None = None
         self._connect()
-        self.sessions = [SimSession(cluster, self, plan, f"{name}/{number}") for number, plan in enumerate(plans)]
 
     @property
     def done(self) -> bool:
-        """Whether all its sessions are done."""
-        return all(session.done for session in self.sessions)
+        """Whether all its sessions are done, or it is gone."""
+        return self.dead or all(session.done for session in self.sessions)
+
+    def open(self, plan: SessionPlan, key: str, *, create: bool = True) -> None:
+        """Begin with a session."""
+        self.sessions.append(SimSession(self._cluster, self, plan, key, create=create))
+        self._send()
+
+    def read(self, name: str, key: str) -> None:
+        """Begin to read a session."""
+        self.readers.append(SimReader(self._cluster, self, name, key))
+        self._send()
 
     def cut(self) -> None:
         """Its connection breaks."""
         if self._link:
             self._link.cut()
 
+    def vanish(self, for_ns: int) -> None:
+        """Its connection breaks, and it does not come back for a while."""
+        self.away_until_ns = self._cluster.time.now_ns + for_ns
+        self.cut()
+
+    def die(self) -> None:
+        """Its process ends."""
+        self.dead = True
+        if self._link:
+            self._link.end_by_peer()
+            self._link = None
+
+    def later(self, delay_ms: int, do: Callable[[], None]) -> None:
+        """Do something later, as long as it lives."""
+        self._awake(delay_ms * NS_PER_MS, lambda: None if self.dead else do())
+
     def _connect(self) -> None:
+        away_ns = self.away_until_ns - self._cluster.time.now_ns
+        if away_ns > 0:
+            self.later(1 + away_ns // NS_PER_MS, self._connect)
+            return
         self._link = self._cluster.connect(self)
         self.stream.opened()
         self._send()
@@ -249,7 +339,7 @@ class SimClient:
         if link is self._link:
             self._link = None
             self.stream.lost()
-            self._cluster.time.after(self._cluster.random.randrange(5, 300) * NS_PER_MS, self._connect)
+            self.later(self._cluster.random.randrange(5, 300), self._connect)
 
     def flush(self) -> None:
         """Do what can be done now, and send what stands ready."""
@@ -258,7 +348,7 @@ class SimClient:
         self._send()
 
     def _send(self) -> None:
-        if self._link:
+        if self._link and not self.dead:
             outbox, self.stream.outbox[:] = self.stream.outbox[:], []
             for message in outbox:
                 self._link.send_up(message)

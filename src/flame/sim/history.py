@@ -260,7 +260,8 @@ class History:
         self.counts["started"] += 1
         session = self._session(name)
         process = self._process(at_ns, name, executor, binding)
-        if not self._known(at_ns, session, task, 1, f"{process} starts it"):
+        if task not in session.submitted:
+            self._known(at_ns, session, task, 1, f"{process} starts it")
             return
         self._check_start(at_ns, session, process, task, lease_end_ns)
         place, columns = session.place(task)
@@ -306,11 +307,28 @@ class History:
         process.running = 0
         self._session(name).computed(task, outcome)
 
-    def died(self, at_ns: int, executor: str, binding: int, *, cause: str = "died", well: bool = False) -> None:
-        """A process has ended by now; `well` if it did so after all it had finished was acknowledged."""
+    def died(
+        self,
+        at_ns: int,
+        executor: str,
+        binding: int,
+        *,
+        cause: str = "died",
+        well: bool = False,
+        charged: int = 0,
+        or_charged: int = 0,
+    ) -> None:
+        """A process has ended by now; `well` if it did so after all it had finished was acknowledged.
+
+        Args:
+            charged: the task that is charged where it ran none: the first one that it held, if it never reported any.
+            or_charged: another one that may be charged instead, where it cannot be known which.
+        """
         process = self._processes.get((executor, binding))
         if process is not None and process.ended_ns is None:
             process.ended_ns, process.cause, process.well = at_ns, cause, well
+            process.charged = process.running or charged
+            process.or_charged = process.running or or_charged
 
     def lease_ended(self, at_ns: int, executor: str, binding: int) -> None:
         """The lease that a process runs under is over: it may start nothing more, and counts no longer."""
@@ -413,8 +431,8 @@ class History:
         if outcome == CANCELLED:
             return "" if session.close_asked or task in session.cancel_asked else "cancelled, and nobody asked for it"
         if outcome == DIED:
-            runs = [self._numbered[number] for number in session.runs_of(task)]
-            deaths = sum(process.running == task for process in runs)
+            mine = [process for process in self._numbered if process.session == session.name]
+            deaths = sum(task in (process.running, process.charged, process.or_charged) for process in mine)
             return "" if deaths >= MAX_TASK_DEATHS else f"failed for its deaths, and {deaths} processes died with it"
         if outcome == NOT_STARTED:
             failures = session.start_failures

@@ -13,6 +13,7 @@ class Process:
     Attributes:
         first_ns, last_ns: when it was heard of first and last.
         running: the task that it has started and not ended, or 0.
+        charged, or_charged: the task that its end is charged to, or 0; where that is not sure, one of the two.
         ended_ns: when it was known to be gone; `well` if nothing that it had finished was lost with it.
         lease_end_ns: when the lease it runs under was over.
         uncounted_ns: since when its lease may have been over.
@@ -20,8 +21,8 @@ class Process:
     """
 
     __slots__ = (
-        "binding", "cause", "ended_ns", "executor", "first_ns", "last_ns", "lease_end_ns", "node", "number", "places",
-        "running", "session", "uncounted_ns", "unsure_cause", "unsure_ns", "well",
+        "binding", "cause", "charged", "ended_ns", "executor", "first_ns", "last_ns", "lease_end_ns", "node", "number",
+        "or_charged", "places", "running", "session", "uncounted_ns", "unsure_cause", "unsure_ns", "well",
     )  # fmt: skip
 
     def __init__(self, executor: str, binding: int, session: str, at_ns: int, *, number: int) -> None:
@@ -34,6 +35,8 @@ class Process:
         self.first_ns = at_ns
         self.last_ns = at_ns
         self.running = 0
+        self.charged = 0
+        self.or_charged = 0
         self.ended_ns: int | None = None
         self.well = False
         self.cause = ""

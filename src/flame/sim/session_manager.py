@@ -1,4 +1,4 @@
-"""The session manager in simulation: the real core and pump on a store in memory, killed at any point of a turn."""
+"""The session manager in simulation: the real core and pump on a simulated disk, killed at any point of a turn."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,35 +34,50 @@ from flame.core.control.events import (
     SegmentsRead,
     SessionCloseRequested,
     SessionDeleteRequested,
+    SpaceMeasured,
     TimeReached,
 )
 from flame.core.control.recovery import recover
 from flame.core.control.state import Batch, State
+from flame.model.errors import Internal, ResourceExhausted
 from flame.model.limits import BLOCK_TASKS, RECONNECT_GRACE_MS
 from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
+from flame.model.records import DeleteBinding, DeleteSession, PutSegment, PutSession
 from flame.model.specs import ApplicationSpec
+from flame.model.states import TaskState
 from flame.protocol.peers import PeerEnd
 from flame.session_manager.pump import Pump
-from flame.sim.virtual import NS_PER_MS, SimLink, VirtualTime
-from flame.stores.memory import MemoryStore
+from flame.sim.store import SimDisk, SimStore
+from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
 
 CLOSE = "/flame.v1.Frontend/CloseSession"
 DELETE = "/flame.v1.Frontend/DeleteSession"
-POINTS = ("before commit", "after commit", "between effects")
-"""Where in a turn it can be killed, beside between two turns."""
+POINTS = ("before commit", "in commit", "after commit", "between effects", "in recovery")
+"""Where it can be killed, beside between two turns."""
+_GATHER_NS = 8 * NS_PER_MS
+_SPACE_MS = 200
+_WHOLE_TURNS = 64
+"""Every so often, what looks as it did before is counted again all the same."""
+_SETTLED_TURNS = 8
+"""What only waits is seen as well some turns later; to make a plan in every turn would take most of the time."""
 
 
-class SimSessionManager:
-    """A session manager that can be killed and started again on its store.
+class SimSessionManager(Process):
+    """A session manager that can be killed and started again on its disk.
 
     Args:
         spec: of the one application, `sim`.
-        note: takes lines of the trace.
+        note: takes lines of the trace; None where nobody wants them.
+        died: called when it has ended, however.
+        given_up: called with an executor whose binding is over.
+        unsure: called with executor and binding when a start stops waiting for one: it may have to be run beside.
 
     Attributes:
-        kill_at: where in one of the next turns it is to be killed, or empty.
-        silent: executors that the last start stopped waiting for: they may have to be run beside.
+        kill_at: where it is to be killed next, or empty.
         counts: how often what happened.
+        life: how often it was started and has ended.
+        events: how many events the core has handled.
+        wall_offset_ms: by how much the wall clock is wrong.
     """
 
     def __init__(
@@ -71,27 +86,37 @@ class SimSessionManager:
         random: Random,
         settings: Settings,
         spec: ApplicationSpec,
-        note: Callable[[str], None],
+        note: Callable[[str], None] | None,
+        died: Callable[[], None] = lambda: None,
+        unsure: Callable[[str, int], None] = lambda executor, binding: None,
+        given_up: Callable[[str], None] = lambda executor: None,
     ) -> None:
-        self._time = time
+        super().__init__(time)
         self._random = random
         self._settings = settings
         self._spec = spec
-        self._note = note
-        self.store = MemoryStore()
-        self.store.store_id = settings.store_id
+        self._trace = note
+        self._died = died
+        self._unsure = unsure
+        self._given_up = given_up
+        self.disk = SimDisk(settings.store_id)
+        self.store = SimStore(self.disk)
         self.state: State | None = None
         self.kill_at = ""
-        self.silent: dict[str, None] = {}
         self.counts: Counter[str] = Counter()
+        self.events = 0
+        self.wall_offset_ms = 0
+        self._clock_ms = 0
+        self._wake_at_ms: int | None = None
         self.slowest_commit_ns = 2 * NS_PER_MS
         self._pump: Pump | None = None
-        self._life = 0
+        self._checker = invariants.Checker()
+        self.life = 0
         self._links: dict[int, SimLink] = {}
         self._ends: dict[int, PeerEnd] = {}
         self._calls: dict[int, tuple[int, int]] = {}
         self._requests = 0
-        self._busy = False
+        self._busy = self._put_off = False
         self._effects: dict[type, Callable[[Any], None]] = {
             SendToClient: self._send,
             SendToExecutor: self._send,
@@ -112,34 +137,55 @@ class SimSessionManager:
 
     def start(self) -> None:
         """Start it on its store."""
-        self._life += 1
-        epoch = self.store.open()
-        self.state = recover(self.store.recover(), self._settings, epoch, self._time.now_ms)
+        self.life += 1
+        self.paused_until_ns = 0
+        try:
+            epoch = self.store.open()
+        except Internal:
+            self.counts["ended by its disk"] += 1
+            self.counts[f"disk: {self.disk.crash(self._random)}"] += 1
+            self._died()
+            return
+        snapshot = self.store.recover()
+        # As the driver's clock: never back behind what is stored, and then as the monotonic one.
+        self._clock_ms = max(snapshot.time_ms - self._time.now_ms, self.wall_offset_ms)
+        self.state = recover(snapshot, self._settings, epoch, self.now_ms)
         self._pump = Pump(self.state)
-        self._busy = False
+        self._checker = invariants.Checker()
+        self._busy = self._put_off = False
+        self._wake_at_ms = None
         self._note(f"manager starts, epoch {epoch}")
+        if self._killed_at("in recovery"):
+            return
         if "sim" not in self.state.applications:
             self.offer(ApplicationPutRequested(request=0, name="sim", spec=self._spec))
         self.offer(TimeReached())
-        self._later(RECONNECT_GRACE_MS * NS_PER_MS, self._look_who_is_silent)
+        self._measure_space()
+        grace_ns = RECONNECT_GRACE_MS * NS_PER_MS - self._time.now_ns % NS_PER_MS
+        self._later(grace_ns, self._look_who_is_silent)
 
     def kill(self) -> None:
         """End it at once: what is not committed is lost."""
         if self.state is None:
             return
-        self._note("manager dies")
+        crash = self.disk.crash(self._random)
+        self.counts[f"disk: {crash}"] += 1
+        self._note(f"manager dies, what was not synced is {crash}")
         self.state = self._pump = None
         self.kill_at = ""
-        self._life += 1
+        self.life += 1
+        self.paused_until_ns = 0
         for link in self._links.values():
             link.end_by_server()
         self._links.clear()
         self._ends.clear()
         self._calls.clear()
+        self._died()
 
-    def has(self, link: SimLink) -> bool:
-        """Whether this link is one of the present life."""
-        return link.number in self._links
+    @property
+    def now_ms(self) -> int:
+        """The core's time."""
+        return self._time.now_ms + self._clock_ms
 
     def connected(self, link: SimLink) -> None:
         """A peer connects; it is refused if nobody is there."""
@@ -175,16 +221,34 @@ class SimSessionManager:
 
     def offer(self, event: Event) -> None:
         """Give the core an event."""
-        if self._pump is not None:
-            self._pump.offer(event)
+        pump = self._pump
+        if pump is None:
+            return
+        self.counts[f"event {type(event).__name__}"] += 1
+        self.events += 1
+        pump.offer(event)
+        if not pump.can_wait(event):
             self._schedule()
+        elif not self._put_off:
+            self._put_off = True
+            self._later(_GATHER_NS, self._schedule)
+
+    def call(self, method: str, name: str) -> None:
+        """Somebody asks for a unary call and does not wait for its answer."""
+        self._requests += 1
+        kind = SessionCloseRequested if method == CLOSE else SessionDeleteRequested
+        self.offer(kind(request=self._requests, name=name))
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
     def _later(self, delay_ns: int, do: Callable[[], None]) -> None:
         """Do something later in this life."""
-        life = self._life
-        self._time.after(delay_ns, lambda: do() if life == self._life else None)
+        life = self.life
+        self._awake(delay_ns, lambda: do() if life == self.life else None)
+
+    def _note(self, text: str) -> None:
+        if self._trace is not None:
+            self._trace(text)
 
     def _schedule(self) -> None:
         if not self._busy:
@@ -193,25 +257,60 @@ class SimSessionManager:
 
     def _turn(self) -> None:
         assert self._pump is not None and self.state is not None
-        batch = self._pump.turn(self._time.now_ms)
-        invariants.check(self.state)
-        invariants.check_settled(self.state, self._time.now_ms)
+        self._put_off = False
+        batch = self._pump.turn(self.now_ms)
+        self.counts["turns"] += 1
+        self._checker.check(self.state)
+        if self.counts["turns"] % _WHOLE_TURNS == 0:
+            invariants.check(self.state)
+        if self.counts["turns"] % _SETTLED_TURNS == 0:
+            invariants.check_settled(self.state, self.now_ms)
         self._do(batch.now)
-        if batch.writes:
-            self._later(self._random.randrange(10_000, self.slowest_commit_ns), lambda: self._commit(batch))
-        else:
+        if not batch.writes:
             self._finish(batch)
+        elif not self._killed_at("before commit"):
+            self._begin(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        assert self.state is not None
+        try:
+            self.store.begin(self.state.epoch, batch.writes)
+        except ResourceExhausted:
+            # As the driver: of this batch nothing is known, only a new start can tell.
+            self.counts["ended by a full disk"] += 1
+            self.kill()
+            return
+        self._later(self._random.randrange(10_000, self.slowest_commit_ns), lambda: self._commit(batch))
 
     def _commit(self, batch: Batch) -> None:
-        if self._killed_at("before commit"):
+        if self._killed_at("in commit"):
             return
-        assert self.state is not None
-        self.store.commit(self.state.epoch, batch.writes)
+        try:
+            self.store.finish()
+        except Internal:
+            self.counts["ended by its disk"] += 1
+            self.kill()
+            return
         self.counts["commits"] += 1
-        for write in batch.writes:
-            self._note(f"stored {_brief(write)}")
+        self._count(batch)
+        if self._trace is not None:
+            for write in batch.writes:
+                self._note(f"stored {_brief(write)}")
         if not self._killed_at("after commit"):
             self._finish(batch)
+
+    def _count(self, batch: Batch) -> None:
+        """Count what became of sessions and tasks."""
+        for write in batch.writes:
+            if isinstance(write, PutSession):
+                self.counts[f"session {write.record.state.name}"] += 1
+            elif isinstance(write, DeleteBinding):
+                self._given_up(write.executor)
+            elif isinstance(write, DeleteSession):
+                self.counts["session deleted"] += 1
+            elif isinstance(write, PutSegment):
+                for state in write.record.states or (write.record.state,):
+                    self.counts[f"task {TaskState(state).name}"] += 1
 
     def _finish(self, batch: Batch) -> None:
         assert self._pump is not None
@@ -222,12 +321,24 @@ class SimSessionManager:
             self._killed_at("between effects")
             return
         self._do(after)
+        if self._pump is None:
+            return
         self._busy = False
-        if batch.wake_at_ms is not None:
-            delay_ms = max(0, batch.wake_at_ms - self._time.now_ms)
-            self._later(delay_ms * NS_PER_MS, lambda: self.offer(TimeReached()))
+        self._set_wake(batch.wake_at_ms)
         if len(self._pump):
             self._schedule()
+
+    def _set_wake(self, wake_at_ms: int | None) -> None:
+        if wake_at_ms != self._wake_at_ms:
+            self._wake_at_ms = wake_at_ms
+            if wake_at_ms is not None:
+                delay_ms = max(0, wake_at_ms - self.now_ms)
+                self._later(delay_ms * NS_PER_MS, lambda: self._wake_up(wake_at_ms))
+
+    def _wake_up(self, wake_at_ms: int) -> None:
+        if wake_at_ms == self._wake_at_ms:
+            self._wake_at_ms = None
+            self.offer(TimeReached())
 
     def _killed_at(self, point: str) -> bool:
         if self.kill_at != point:
@@ -240,8 +351,14 @@ class SimSessionManager:
         """Executors whose node is not back within the grace may be replaced: the core has to give up on them."""
         assert self.state is not None
         for executor in self.state.executors.values():
-            if not executor.node.link:
-                self.silent[executor.id] = None
+            if not executor.node.link and executor.binding is not None:
+                self._unsure(executor.id, executor.binding.number)
+
+    def _measure_space(self) -> None:
+        free_bytes = self.store.free_bytes()
+        if self.state is not None and free_bytes != self.state.free_bytes:
+            self.offer(SpaceMeasured(free_bytes))
+        self._later(_SPACE_MS * NS_PER_MS, self._measure_space)
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
@@ -254,7 +371,9 @@ class SimSessionManager:
         link = self._links.get(effect.link)
         if link is not None:
             self.counts[type(effect.message).__name__] += 1
-            self._note(f"to {link.number}: {_brief(effect.message)}")
+            if self._trace is not None:
+                whom = getattr(effect, "executor", "") or getattr(effect, "node", "client")
+                self._note(f"to {link.number} ({whom}): {_brief(effect.message)}")
             link.send_down(effect.message)
 
     def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
@@ -295,7 +414,13 @@ class SimSessionManager:
         self.offer(SegmentsRead(effect.link, effect.attachment, segments, effect.through))
 
     def _purge_rows(self, effect: PurgeRows) -> None:
-        self.offer(RowsPurged(self.store.purge(200_000)))
+        try:
+            more = self.store.purge(200_000)
+        except Internal:
+            self.counts["ended by its disk"] += 1
+            self.kill()
+            return
+        self.offer(RowsPurged(more))
 
     def _welcome(self, hello: Hello) -> Welcome:
         assert self.state is not None

@@ -5,50 +5,80 @@ from hashlib import sha256
 from random import Random
 
 from flame.core.control.entities import Settings
-from flame.kernel.ranges import RangeSet
-from flame.model.errors import TaskCancelled
-from flame.model.records import SegmentRecord
+from flame.model.limits import LEASE_MARGIN_MS
 from flame.model.resources import Resources
-from flame.model.specs import ApplicationSpec, SessionSpec
-from flame.sim.clients import SessionPlan, SimClient, SimSession
-from flame.sim.nodes import SIGKILL, SimExecutor, SimNode, TaskKind
-from flame.sim.session_manager import POINTS, SimSessionManager
+from flame.model.specs import ApplicationSpec
+from flame.protocol.runs import Run
+from flame.sim.clients import SimClient, stored_outcomes
+from flame.sim.executors import SimExecutor
+from flame.sim.faults import FAULTS, Faults
+from flame.sim.history import History, digest
+from flame.sim.nodes import SimNode
+from flame.sim.session_manager import CLOSE, SimSessionManager
+from flame.sim.store import SimStore
 from flame.sim.virtual import NS_PER_MS, End, SimLink, VirtualTime
+from flame.sim.workload import DEFAULT, SessionPlan, Size, TaskKind, Workload
 
-LONGEST_MS = 240_000
+LONGEST_MS = 600_000
 """Virtual time after the last fault within which everything has to be finished."""
+_SPAN_MS = 6_000
+_QUIET_MS = (3_000, 10_000, 40_000)
+_STEPS = 32
+"""How often it is looked whether all is done."""
 _LEASE_MS = 3_000
+_MARGIN_NS = (LEASE_MARGIN_MS - 2) * NS_PER_MS
+"""After the end of its lease an executor may be given up; the session manager counts in whole milliseconds."""
 
 
 class Stuck(AssertionError):
     """Something was not finished in time."""
 
 
+class Broken(AssertionError):
+    """The history has a rule broken."""
+
+
 class World:
     """A cluster in virtual time.
 
     Args:
-        seed: decides everything.
+        seed: decides everything, together with the other arguments.
+        size: how large it is.
+        kinds: of the faults that may happen.
+        faults: the most of them.
+        tracing: whether `trace` is written; it costs half of the time.
 
     Attributes:
         trace: what happened, a line each.
         counts: how often what happened.
+        history: what clients and services saw.
     """
 
-    def __init__(self, seed: int) -> None:
+    lease_ms = _LEASE_MS
+
+    def __init__(
+        self,
+        seed: int,
+        size: Size = DEFAULT,
+        *,
+        kinds: tuple[str, ...] = tuple(FAULTS),
+        faults: int = 15,
+        tracing: bool = False,
+    ) -> None:
         self.random = random = Random(seed)
         self.time = VirtualTime()
+        self.tracing = tracing
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._links: list[SimLink] = []
+        self.history = History()
+        self.links: dict[int, SimLink] = {}
+        self._faults = Faults(self, Random(f"faults of {seed}"))
+        self._plan_faults(Random(f"plan of {seed}"), kinds, faults)
+        self._workload = Workload(random, size)
         self._runs: dict[tuple[int, int], list[SimExecutor]] = {}
-        self._deaths: dict[tuple[int, int], int] = {}
-        self._start_failures: Counter[int] = Counter()
         self._start_failure_rate = random.choice((0, 0, 0, 0, 0, 0, 0.2, 0.9))
-        self._behaviors = random.choices(("ok", "fail", "abort", "abort once"), (60, 2, 0.5, 1), k=200)
-        self._longest_us = random.choice((50, 2_000, 100_000))
-        self._output_bytes = random.choice((0, 0, 0, 0, 2_000, 400_000))
         self._link_ns = random.choice((200_000, 2 * NS_PER_MS, 40 * NS_PER_MS))
+        self._made_links = 0
         settings = Settings(
             store_id="simulated",
             max_task_bytes=1 << 22,
@@ -56,252 +86,233 @@ class World:
             start_timeout_ms=2_000,
             enter_timeout_ms=2_000,
             delay_release_ms=500,
-            low_space_bytes=0,
+            low_space_bytes=100_000,
             default_resources=Resources(cpu=1),
             resident_input_bytes=random.choice((1_000, 20_000, 1 << 24)),
-            result_window_bytes=8 << 20,
+            result_window_bytes=random.choice((2 << 20, 8 << 20)),
         )
         spec = ApplicationSpec(service="sim", delay_release_ms=random.choice((0, 50, 2_000)))
-        self.session_manager = SimSessionManager(self.time, random, settings, spec, self.note)
-        self.session_manager.slowest_commit_ns = random.choice((100_000, 2 * NS_PER_MS, 30 * NS_PER_MS))
+        self.session_manager = SimSessionManager(
+            self.time,
+            random,
+            settings,
+            spec,
+            self.note if tracing else None,
+            self._session_manager_died,
+            self._unsure,
+            self._binding_over,
+        )
+        self.usual_commit_ns = random.choice((100_000, 2 * NS_PER_MS, 30 * NS_PER_MS))
+        self.session_manager.slowest_commit_ns = self.usual_commit_ns
         self.session_manager.start()
-        self.nodes = [
-            SimNode(self, f"n{number}", Resources(cpu=random.randrange(1, 4)), random.choice((0, 0, 2)))
-            for number in range(random.randrange(1, 4))
-        ]
-        self.clients = [SimClient(self, f"c{number}", self._plans()) for number in range(random.randrange(1, 4))]
+        self.nodes = [self._make_node(number) for number in range(size.nodes)]
+        self.clients = [SimClient(self, f"c{number}") for number in range(max(2, size.sessions // 3))]
+        for number, plan in enumerate(self._workload.plans()):
+            self.clients[number % len(self.clients)].open(plan, plan.name)
+
+    def _make_node(self, number: int) -> SimNode:
+        cpus, most = self.random.randrange(1, 4), self.random.choice((0, 0, 2))
+        name = f"n{number}"
+        self.history.node(name, min(cpus, most or cpus))
+        return SimNode(self, name, Resources(cpu=cpus), most)
+
+    def _plan_faults(self, random: Random, kinds: tuple[str, ...], most: int) -> None:
+        """Each seed has few kinds of faults, so that some have only one: what is never true must be seen alone."""
+        chosen = random.sample(kinds, min(len(kinds), random.choice((1, 2, 4, len(kinds))))) if kinds else []
+        for _ in range(random.randrange(1, most + 1) if chosen and most else 0):
+            kind = random.choice(chosen)
+            self.time.after(
+                random.randrange(1, _SPAN_MS * NS_PER_MS),
+                lambda kind=kind: self._faults.happen(kind),  # type: ignore[misc]
+            )
 
     # --- what the parts ask for --------------------------------------------------------------------------------------
 
     def connect(self, peer: End) -> SimLink:
         """A new link of a peer."""
-        number = len(self._links) + 1
+        self._made_links += 1
         link = SimLink(
             self.time,
             self.random,
-            number=number,
+            number=self._made_links,
             peer=peer,
             server=self.session_manager,
             longest_ns=self._link_ns,
+            counts=self.counts,
         )
-        self._links.append(link)
+        if self._made_links % 50 == 0:
+            self.links = {number: link for number, link in self.links.items() if not link.ended}
+        self.links[link.number] = link
+        if isinstance(peer, SimExecutor):
+            link.stall(peer.node.unreachable_until_ns)
         self.session_manager.connected(link)
         return link
 
-    def present(self, link: SimLink) -> bool:
-        """Whether the session manager at the other end of a link still lives."""
-        return self.session_manager.has(link)
-
     def note(self, text: str) -> None:
         """A line of the trace."""
-        self.trace.append(f"{self.time.now_ns / NS_PER_MS:.3f} {text}")
+        if self.tracing:
+            self.trace.append(f"{self.time.now_ns / NS_PER_MS:.3f} {text}")
 
     def make_kind(self, number: int) -> TaskKind:
         """What the next task is to do."""
-        random = self.random
-        long = random.random() < 0.01
-        return TaskKind(
-            number,
-            random.choice(self._behaviors),
-            random.randrange(500_000, 3_000_000) if long else random.randrange(1, self._longest_us),
-            random.random() < 0.05 or (long and random.random() < 0.5),
-            self._output_bytes if random.random() < 0.3 else 0,
-        )
+        return self._workload.task(number)
 
-    def task_started(self, process: SimExecutor, task: int) -> int:
-        """A task starts: it must not have run elsewhere, unless that can be told by nobody."""
+    def opened(self, owner: SimClient, plan: SessionPlan, number: int) -> None:
+        """The owner of a session knows its number: others submit to it, or read it."""
+        others = [client for client in self.clients if client is not owner and not client.dead]
+        for count in range(plan.others if others else 0):
+            more = SessionPlan(
+                name=plan.name,
+                spec=plan.spec,
+                tasks=1 + plan.tasks // 10,
+                burst=1 + plan.tasks // 20,
+                pause_ms=plan.pause_ms,
+                cancels=plan.cancels,
+                slow_ms=plan.slow_ms,
+            )
+            self.random.choice(others).open(more, f"{number}/{count}", create=False)
+        for count in range(plan.readers if others else 0):
+            self.random.choice(others).read(plan.name, f"{number}/r{count}")
+
+    def bound(self, process: SimExecutor) -> None:
+        """A process is there."""
+        now_ns = self.time.now_ns
+        for node in self.nodes:
+            for one in node.executors.values():
+                if self._outlived(one):
+                    self.history.uncounted(now_ns, *one.key)
+        self.history.bound(now_ns, str(process.session), *process.key, node=process.node.name)
+        if self._outlived(process):  # it was asked for so long ago
+            self.history.uncounted(now_ns, *process.key)
+
+    def _outlived(self, process: SimExecutor) -> bool:
+        """Whether a process may have outlived its lease, because its node hangs."""
+        return process.node.lease_end_ns + _MARGIN_NS <= self.time.now_ns
+
+    def task_started(self, process: SimExecutor, run: Run, task: int, task_input: bytes) -> int:
+        """A task starts; returns how many times it was started before."""
+        now_ns = self.time.now_ns
         runs = self._runs.setdefault((process.session, task), [])
-        self.note(f"executor {process.key} runs {task} of session {process.session}")
-        self.counts["runs"] += 1
         for earlier in runs:
-            excused = earlier.dead or self._uncertain(earlier) or self._uncertain(process)
-            assert excused, f"task {task} of session {process.session} runs twice: {earlier.key}, now {process.key}"
-            self.counts["runs again"] += 1
+            if not earlier.dead and self._outlived(earlier):
+                self.history.lease_ended(now_ns, *earlier.key)
+        if self.tracing:
+            self.note(f"executor {process.key} runs {task} of session {process.session}, attempt {run.attempt}")
+        self.history.started(
+            now_ns,
+            str(process.session),
+            task,
+            *process.key,
+            input=digest(task_input),
+            attempt=run.attempt,
+            lease_end_ns=process.node.lease_end_ns,
+        )
         runs.append(process)
         return len(runs) - 1
-
-    def _uncertain(self, process: SimExecutor) -> bool:
-        """Whether nobody could know for certain what a process held."""
-        return process.answered_for or process.key[0] in self.session_manager.silent
-
-    def task_died(self, process: SimExecutor, task: int) -> None:
-        """A process ended while it ran this task."""
-        self.counts["deaths"] += 1
-        key = (process.session, task)
-        self._deaths[key] = self._deaths.get(key, 0) + 1
 
     def start_fails(self) -> bool:
         """Whether a process fails to start now."""
         return self.random.random() < self._start_failure_rate
 
-    def start_failed(self, session: int) -> None:
-        """A process of this session ended before it had entered it."""
-        self._start_failures[session] += 1
+    def _session_manager_died(self) -> None:
+        down_ms = self.random.choice((1, 50, 500, 2_500, 5_000))
+        self.time.after(down_ms * NS_PER_MS, self._start_session_manager)
+
+    def _start_session_manager(self) -> None:
+        if not self.session_manager.alive:
+            self.counts["restarts"] += 1
+            self.session_manager.start()
+
+    def _unsure(self, executor: str, binding: int) -> None:
+        self.counts["unsure"] += 1
+        self.history.unsure(self.time.now_ns, executor, binding, "its node was silent after a restart")
+
+    def _binding_over(self, executor: str) -> None:
+        """The session manager has given up an executor; its process may outlive its lease, because its node hangs."""
+        for node in self.nodes:
+            for key, process in node.executors.items():
+                if key[0] == executor and not process.dead and self._outlived(process):
+                    self.history.lease_ended(self.time.now_ns, *key)
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, faults: int = 12, span_ms: int = 6_000) -> None:
+    def run(self) -> None:
         """Let faults happen within a time span, then heal everything, and wait until all is done.
 
         Raises:
             AssertionError: something is wrong.
         """
-        for _ in range(self.random.randrange(0, faults + 1)):
-            at_ms = self.random.randrange(1, span_ms)
-            self.time.after(at_ms * NS_PER_MS, self._fault)
-        end_ms = span_ms + LONGEST_MS
-        while self.time.now_ms < span_ms or not all(client.done for client in self.clients):
-            self.time.step()
+        end_ms = _SPAN_MS + LONGEST_MS
+        step, clients = self.time.step, self.clients
+        while self.time.now_ms < _SPAN_MS:
+            step()
+        self.history.healed(self.time.now_ns)
+        self._close_abandoned()
+        while not all(client.done for client in clients):
+            for _ in range(_STEPS):
+                step()
             if self.time.now_ms > end_ms:
                 raise Stuck(self._who_is_stuck())
         # What is on its way out has time to go; then nothing may be left of it.
-        quiet_ms = self.time.now_ms + 30_000
-        while self.time.now_ms < quiet_ms:
-            self.time.step()
+        began_ms = self.time.now_ms
+        for quiet_ms in _QUIET_MS:
+            while self.time.now_ms < began_ms + quiet_ms:
+                step()
+            if not self._left_over():
+                break
+        left_over = self._left_over()
+        assert not left_over, left_over
         self._check()
 
-    def _fault(self) -> None:
-        random = self.random
-        do = random.choice(
-            (self._kill_session_manager,) * 4
-            + (self._kill_executor, self._kill_executor, self._kill_node, self._stop_node)
-            + (self._isolate_node, self._cut, self._cut)
-        )
-        do()
-
-    def _kill_session_manager(self) -> None:
-        session_manager = self.session_manager
-        down_ns = self.random.choice((1, 50, 500, 2_500, 5_000)) * NS_PER_MS
-        point = self.random.choice(("", *POINTS))
-        self.note(f"fault: kill the session manager {point}")
-        if point and session_manager.alive:
-            session_manager.kill_at = point
-            self.time.after(300 * NS_PER_MS, session_manager.kill)
-            down_ns += 300 * NS_PER_MS
-        else:
-            session_manager.kill()
-        self.time.after(down_ns, self._start_session_manager)
-
-    def _start_session_manager(self) -> None:
-        if not self.session_manager.alive:
-            self.session_manager.start()
-            self.counts["restarts"] += 1
-
-    def _kill_executor(self) -> None:
-        alive = [process for node in self.nodes for process in node.executors.values() if not process.dead]
-        if alive:
-            process = self.random.choice(alive)
-            self.note(f"fault: kill executor {process.key}")
-            process.exit(signal=SIGKILL)
-
-    def _kill_node(self) -> None:
-        node = self.random.choice(self.nodes)
-        if not node.dead:
-            self.note(f"fault: kill node {node.name}")
-            node.kill()
-            self._restart(node, self.random.choice((10, 1_000, 5_000)))
-
-    def _stop_node(self) -> None:
-        node = self.random.choice(self.nodes)
-        if not node.dead:
-            self.note(f"fault: stop node {node.name}")
-            self.counts["stops"] += 1
-            node.stop()
-            self._restart(node, self.random.choice((150, 1_000, 5_000)))
-
-    def _restart(self, node: SimNode, delay_ms: int) -> None:
-        self.time.after(delay_ms * NS_PER_MS, lambda: node.start() if node.dead else None)
-
-    def _isolate_node(self) -> None:
-        node = self.random.choice(self.nodes)
-        if not node.dead:
-            self.note(f"fault: isolate node {node.name}")
-            node.isolate(self.time.now_ns + self.random.choice((100, 2_500, 6_000)) * NS_PER_MS)
-
-    def _cut(self) -> None:
-        if self.random.random() < 0.5:
-            self.random.choice(self.clients).cut()
-        else:
-            self.random.choice(self._links[-20:]).cut()
-
-    def _plans(self) -> list[SessionPlan]:
-        random = self.random
-        plans = []
-        for _ in range(random.randrange(1, 3)):
-            least = random.choice((0, 0, 0, 1))
-            spec = SessionSpec(
-                application="sim",
-                min_instances=least,
-                max_instances=random.choice((None, None, least + 1)),
-                priority=random.choice((0, 0, 0, 1)),
-            )
-            plan = SessionPlan(
-                spec=spec,
-                tasks=random.choice((1, 20, 100, 300)),
-                burst=random.choice((1, 10, 60)),
-                pause_ms=random.choice((1, 20, 200)),
-                cancels=random.choice((0, 0, 1, 5)),
-                close_early=random.random() < 0.2,
-                slow_ms=random.choice((0, 0, 0, 50)),
-                delete=random.random() < 0.2,
-            )
-            plans.append(plan)
-        return plans
+    def _close_abandoned(self) -> None:
+        """Somebody closes what clients that are gone have left open; again until nothing is."""
+        state = self.session_manager.state
+        names = [session.plan.name for client in self.clients if client.dead for session in client.sessions]
+        for name in names:
+            session = state.sessions_by_name.get(name) if state is not None else None
+            if session is not None and session.open:
+                self.history.close_asked(str(session.record.number))
+                self.session_manager.call(CLOSE, name)
+        if names:
+            self.time.after(1_000 * NS_PER_MS, self._close_abandoned)
 
     # --- checking ----------------------------------------------------------------------------------------------------
 
     def _who_is_stuck(self) -> str:
         lines = [f"not finished at {self.time.now_ms} ms:"]
         for client in self.clients:
-            for session in client.sessions:
-                submission = session.submission
-                state = f"{session.stage}, {len(session.outcomes)} of {len(session.kinds)} results"
-                lines.append(f"  {client.name} {submission.session_id}: {state}, {submission.outstanding} outstanding")
+            lines.extend(f"  {session}" for session in client.sessions if not session.done)
         return "\n".join(lines)
 
     def _check(self) -> None:
-        for client in self.clients:
-            for session in client.sessions:
-                attached = session.submission.attached
-                number = attached.session if attached else 0
-                deaths = {task: count for (owner, task), count in self._deaths.items() if owner == number}
-                session.check(deaths, self._start_failures[number])
-                self._check_cancelled(session, number)
-                if not session.plan.delete:
-                    self._check_store(session.submission.first, number, len(session.kinds))
+        self._tell_what_is_stored(self.session_manager.store)
+        broken = self.history.check(self.time.now_ns)
+        if broken:
+            raise Broken("\n".join(str(violation) for violation in broken[:20]))
+
+    def _left_over(self) -> str:
+        """What should be gone when everything is finished."""
         state = self.session_manager.state
-        assert state is not None
-        assert not state.executors, f"executors are left: {list(state.executors)}"
-        assert not state.live, f"sessions are left: {list(state.live)}"
-        assert state.resident_bytes == 0
-        assert not self.session_manager.store.purge(0), "rows of deleted sessions are left"
-        assert not any(node.executors for node in self.nodes), "processes are left"
+        if state is None:
+            return "the session manager is not there"
+        left = {
+            "executors": list(state.executors),
+            "sessions": list(state.live),
+            "bytes of inputs": state.resident_bytes,
+            "rows of deleted sessions": self.session_manager.store.purge(0),
+            "processes": [key for node in self.nodes for key in node.executors],
+        }
+        return "; ".join(f"{name} are left: {what}" for name, what in left.items() if what)
 
-    def _check_cancelled(self, session: SimSession, number: int) -> None:
-        """What was cancelled did not run, except where the run was lost."""
-        for task, outcome in session.outcomes.items():
-            if isinstance(outcome, TaskCancelled):
-                for process in self._runs.get((number, task), ()):
-                    lost = not process.ended_well or self._uncertain(process)
-                    assert lost, f"task {task} of session {number} was cancelled, and {process.key} ran it"
-
-    def _check_store(self, first: int, number: int, tasks: int) -> None:
-        """Every task has exactly one stored outcome."""
-        seen = RangeSet()
-        after = 0
-        while segments := self.session_manager.store.read_segments(number, after, 1 << 30):
-            for segment in segments:
-                after = self._check_segment(seen, after, segment)
-        if tasks:
-            missing = list(seen.missing(first, first + tasks))
-            assert not missing, f"session {number}: no outcome of {missing} is stored"
-
-    def _check_segment(self, seen: RangeSet, after: int, segment: SegmentRecord) -> int:
-        assert segment.sequence == after + 1, f"session {segment.session}: segment {segment.sequence} after {after}"
-        end = segment.first + segment.count
-        assert list(seen.missing(segment.first, end)) == [(segment.first, end)], f"segment {segment.sequence} overlaps"
-        seen.add(segment.first, end)
-        return segment.sequence
+    def _tell_what_is_stored(self, store: SimStore) -> None:
+        """Say to the history what the store has."""
+        for record in store.recover().sessions:
+            after = 0
+            while segments := store.read_segments(record.number, after, 1 << 30):
+                for segment in segments:
+                    outcomes = stored_outcomes(segment)
+                    after = segment.sequence
+                    self.history.stored(self.time.now_ns, str(record.number), after, segment.first, outcomes)
 
     def digest(self) -> str:
         """A fingerprint of the trace."""

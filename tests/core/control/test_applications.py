@@ -64,7 +64,7 @@ def test_an_application_in_use_is_neither_changed_nor_removed_until_its_sessions
     for error in (put(core, update=True), answer(core, ApplicationDeleteRequested(request=7, name="app"))):
         assert error is not None
         assert error.code == "FAILED_PRECONDITION"
-        assert "1 open sessions" in error.message
+        assert "1 open session uses it" in error.message
     core.restart()
     assert put(core, update=True) is not None, "a restart forgets no session"
     core.close("app-000001")

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from flame.core.control.effects import DropExecutorLink
-from flame.core.control.events import ExecutorSaid
+from flame.core.control.events import ExecutorLost, ExecutorSaid
 from flame.model.chunk import unpack
-from flame.model.limits import LEAVE_TIMEOUT_MS
+from flame.model.limits import LEAVE_TIMEOUT_MS, MAX_HOST_ENDS
 from flame.model.messages import (
     AcknowledgeReport,
     AssignTasks,
@@ -186,6 +186,26 @@ def test_what_its_node_killed_counts_neither_as_a_death_nor_as_a_failed_start() 
     assert len(core.assigned()) == 1, "another one starts at once"
 
 
+def test_what_runs_whenever_its_host_ends_fails_in_the_end() -> None:
+    """It may be what ends its host, again and again, with all executors of the node."""
+    core = running()
+    session = core.session("app-000001")
+    executor = "1-1"
+    for number in range(1, MAX_HOST_ENDS):
+        core.exit(executor, signal=9, current=1, killed=True)
+        assert not session.deaths
+        assert session.host_ends == {1: number}
+        (executor,) = core.assigned()
+        core.start(executor)
+        core.take()
+    core.exit(executor, signal=9, current=1, killed=True)
+    (failed,) = core.sent(Segment)
+    assert (failed.first, failed.count, failed.state) == (1, 1, TaskState.FAILED)
+    assert b"forks executors from ended while this task ran, 10 times" in failed.blob
+    assert not session.host_ends
+    assert session.unfinished == 9
+
+
 def test_an_attach_that_overtakes_the_loss_of_the_former_link_answers_the_cancels_that_wait_for_it() -> None:
     core = running()
     core.client("a", CancelTasks(attachment=1, request=7, first=1, count=10))
@@ -194,3 +214,22 @@ def test_an_attach_that_overtakes_the_loss_of_the_former_link_answers_the_cancel
     held = core.held("1-1")
     core.start("1-1", held=held[:1], entered=True)
     assert [answer.request for answer in core.sent(TasksCancelled)] == [7]
+
+
+def test_an_attach_that_comes_late_over_a_former_link_is_out_of_date() -> None:
+    core = one_session(cpu=1, tasks=5)
+    core.start("1-1")
+    binding = core.binding("1-1")
+    former = binding.link
+    held = tuple(HeldRange(attempt, span.first, span.count) for attempt, h in binding.held.items() for span in h.spans)
+    message = AttachExecutor(executor="1-1", binding=binding.number, session=1, held=held, entered=True)
+    newer = former + 50
+    core.turn(ExecutorSaid("1-1", binding.number, newer, message))
+    core.take()
+    late = msgspec.structs.replace(message, held=())
+    core.turn(ExecutorSaid("1-1", binding.number, former, late), ExecutorLost("1-1", binding.number, former))
+    (drop,) = [effect for effect in core.effects if isinstance(effect, DropExecutorLink)]
+    assert (drop.link, drop.error.code) == (former, "UNAVAILABLE")
+    assert binding.link == newer
+    assert binding.held_tasks == sum(part.count for part in held)
+    assert not core.sent(AssignTasks)

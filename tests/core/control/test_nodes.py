@@ -105,3 +105,20 @@ def test_a_node_that_stays_away_is_shown_for_a_while_and_then_forgotten() -> Non
     assert [(node.name, node.state) for node in core.state.nodes.values()] == [("n2", NodeState.READY)]
     core.join("n1", cpu=1)
     assert core.state.nodes["n1"].state is NodeState.READY
+
+
+def test_a_join_that_comes_late_over_a_former_link_is_out_of_date() -> None:
+    core = one_session(cpu=1, tasks=5)
+    core.start("1-1")
+    former = core.links["n1"]
+    core.lose_node("n1")
+    core.join(executors=(core.listed("1-1"),))
+    core.take()
+    node = core.state.nodes["n1"]
+    before = core.assigned()
+    core.turn(NodeSaid("n1", former, JoinNode(node="n1", instance=node.instance, capacity=Resources(cpu=1))))
+    (drop,) = [effect for effect in core.effects if isinstance(effect, DropNodeLink)]
+    assert (drop.link, drop.error.code) == (former, "UNAVAILABLE")
+    assert node.link == core.links["n1"]
+    assert core.assigned() == before
+    assert "1-1" in before

@@ -1,6 +1,6 @@
 """Placement: plans are made when something changed, and the rotation has no old claims."""
 
-from flame.core.control.placement import view_of, wants
+from flame.core.control.placement import _readable, view_of, wants
 from flame.core.scheduling.view import View
 from flame.model.messages import BindExecutor, CancelTasks, LeaveSession, SessionChanged
 from flame.model.resources import Resources
@@ -107,3 +107,26 @@ def test_what_a_session_wants_is_known_after_every_plan() -> None:
     assert core.session("app-000001").wanted == 2
     core.join("n2", cpu=2)
     assert core.session("app-000001").wanted == 4
+
+
+def test_one_on_its_way_out_counts_against_max_instances_until_its_process_is_gone() -> None:
+    core = Core(ApplicationSpec(service="m:C", delay_release_ms=100))
+    core.join(cpu=4)
+    core.attach("a", create=SessionSpec(application="app", max_instances=1))
+    core.submit("a", 1, 1)
+    (first,) = core.start_all()
+    core.report(first)
+    core.advance(100)
+    assert core.binding(first).leaving
+    core.take()
+    core.submit("a", 2, 1)
+    assert not core.sent(BindExecutor)
+    core.exit(first, exit_code=0, left=True)
+    assert len(core.sent(BindExecutor)) == 1
+
+
+def test_resources_in_a_warning_are_rounded_unless_they_would_look_the_same() -> None:
+    asked, there = (Resources.parse(f"cpu=1,mem={memory}") for memory in ("32g", "24684096k"))
+    assert _readable(asked, there) == ["cpu=1,mem=32g,gpu=0", "cpu=1,mem=23.5g,gpu=0"]
+    slightly_more = Resources.parse("cpu=1,mem=24684097k")
+    assert _readable(slightly_more, there) == ["cpu=1,mem=24684097k,gpu=0", "cpu=1,mem=24684096k,gpu=0"]

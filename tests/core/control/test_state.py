@@ -1,5 +1,6 @@
 """A turn collects: rows that grow together, and effects in the right order."""
 
+from flame.core.control.effects import SendToClient, SendToExecutor
 from flame.core.control.state import Turn
 from flame.model.chunk import pack
 from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS
@@ -42,6 +43,17 @@ def test_nothing_is_sent_to_who_is_not_there() -> None:
     turn.node(core.state.nodes["n1"], PingNode(1))  # type: ignore[arg-type]
     turn.executor(core.binding("1-1"), PingNode(1), stored=True)  # type: ignore[arg-type]
     assert (turn.now, turn.after) == ([], [])
+
+
+def test_executors_hear_of_a_commit_before_clients_do() -> None:
+    core = one_session(cpu=1, tasks=1)
+    core.start("1-1")
+    turn = Turn(5)
+    turn.client(1, PingNode(1))  # type: ignore[arg-type]
+    turn.executor(core.binding("1-1"), PingNode(2), stored=False)  # type: ignore[arg-type]
+    turn.executor(core.binding("1-1"), PingNode(3), stored=True)  # type: ignore[arg-type]
+    assert [type(effect) for effect in turn.now] == [SendToExecutor]
+    assert [type(effect) for effect in turn.after_commit] == [SendToExecutor, SendToClient]
 
 
 def test_attempts_rise_within_an_epoch_and_over_epochs() -> None:

@@ -53,7 +53,8 @@ def on_application_delete(state: State, turn: Turn, event: ApplicationDeleteRequ
 def _check_unused(application: Application, verb: str) -> None:
     used = application.open_sessions
     if used:
+        users = "1 open session uses it" if used == 1 else f"{used} open sessions use it"
         raise FailedPrecondition(
-            f"application {application.record.name!r} cannot be {verb}: {used} open sessions use it",
+            f"application {application.record.name!r} cannot be {verb}: {users}",
             hint="close them first; `flmctl list` shows them",
         )

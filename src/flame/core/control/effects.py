@@ -10,7 +10,7 @@ class SendToClient(msgspec.Struct, frozen=True):
     """Send a message on a client's link. Ends in no event: a lost link is the event.
 
     Args:
-        lazy: it can wait a moment for the next message on the same link, which is likely to come soon.
+        lazy: nobody waits for it at once: what wakes up those who do goes first, on whatever link.
     """
 
     link: int
@@ -25,7 +25,7 @@ class SendToExecutor(msgspec.Struct, frozen=True):
     what it holds, and what it gets afterwards would be given to somebody else as well.
 
     Args:
-        lazy: as in `SendToClient`; the executor has nothing to do until then.
+        lazy: as in `SendToClient`.
     """
 
     executor: str

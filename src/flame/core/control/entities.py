@@ -113,6 +113,7 @@ class Session(msgspec.Struct, kw_only=True):
     cancels: list[PendingCancel] = msgspec.field(default_factory=list)
     watches: dict[int, list[int]] = msgspec.field(default_factory=dict)
     deaths: dict[int, int] = msgspec.field(default_factory=dict)
+    host_ends: dict[int, int] = msgspec.field(default_factory=dict)
     unaccounted: dict[str, None] = msgspec.field(default_factory=dict)
     postponed: list[tuple[Attachment, CancelTasks]] = msgspec.field(default_factory=list)
     loading: dict[int, Chunk] = msgspec.field(default_factory=dict)

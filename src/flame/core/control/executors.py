@@ -10,7 +10,7 @@ from flame.core.control.tasks import finish_cancels
 from flame.kernel.ranges import RangeSet
 from flame.model.chunk import check_columns, slice_columns
 from flame.model.errors import FailureRecord, InvalidArgument, Rejection
-from flame.model.limits import CREDIT_TASKS, LEAVE_TIMEOUT_MS, MAX_START_FAILURES, MAX_TASK_DEATHS
+from flame.model.limits import CREDIT_TASKS, LEAVE_TIMEOUT_MS, MAX_HOST_ENDS, MAX_START_FAILURES, MAX_TASK_DEATHS
 from flame.model.messages import (
     AcknowledgeExit,
     AcknowledgeReport,
@@ -306,8 +306,9 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
     session.held_tasks -= binding.held_tasks
     binding.held.clear()
     binding.held_tasks = binding.held_bytes = 0
-    if exit is not None and exit.current and not exit.killed:
-        _count_death(state, turn, session, exit.current, cut(spans, exit.current, exit.current + 1), exit)
+    if exit is not None and exit.current:
+        count = _count_host_end if exit.killed else _count_death
+        count(state, turn, session, exit.current, cut(spans, exit.current, exit.current + 1), exit)
     put_back(state, turn, session, spans)
     finish_cancels(turn, session, f"{binding.number}/")
     session.bindings.pop(executor.id, None)
@@ -349,13 +350,27 @@ def _count_death(
     deaths = session.deaths.get(task, 0) + 1
     if deaths >= MAX_TASK_DEATHS:
         how = f"signal {exit.signal}" if exit.signal else f"exit code {exit.exit_code}"
-        failure = FailureRecord(f"the executor ended with {how} while it ran this task, {deaths} times in all")
+        when = "while it ran this task, or held it"
+        failure = FailureRecord(f"the executor ended with {how} {when}, {deaths} times in all")
         session.deaths[task] = deaths
         record_runs(state, turn, session, spans, TaskState.FAILED, failure.encode())
         return
     session.deaths[task] = deaths
     turn.writes.append(PutDeaths(DeathsRecord(session=session.record.number, task=task, count=deaths)))
     put_back(state, turn, session, spans)
+
+
+def _count_host_end(
+    state: State, turn: Turn, session: Session, task: int, spans: list[Span], exit: ExecutorExited
+) -> None:
+    """The executor went with its host: whoever ran there is a suspect, and is given more trust than after a death."""
+    ends = session.host_ends[task] = session.host_ends.get(task, 0) + 1
+    if spans and ends >= MAX_HOST_ENDS:
+        text = f"the process that its node forks executors from ended while this task ran, {ends} times in all"
+        failure = FailureRecord(text, type="ExecutorDied")
+        record_runs(state, turn, session, spans, TaskState.FAILED, failure.encode())
+    else:
+        put_back(state, turn, session, spans)
 
 
 def _start_failed(state: State, turn: Turn, session: Session, exit: ExecutorExited) -> None:

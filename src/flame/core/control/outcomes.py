@@ -47,9 +47,10 @@ def record(
     session.failed += failed
     session.cancelled += cancelled
     session.succeeded += count - failed - cancelled
-    if session.deaths:
-        for task in [task for task in session.deaths if first <= task < first + count]:
-            del session.deaths[task]
+    for counts in (session.deaths, session.host_ends):
+        if counts:
+            for task in [task for task in counts if first <= task < first + count]:
+                del counts[task]
     for attachment in session.attachments:
         if attachment.block is None or attachment.block.first <= first < attachment.block.end:
             _deliver(state, turn, attachment, segment)

@@ -9,7 +9,7 @@ from flame.core.scheduling.view import Bind, ExecutorView, NodeView, SessionView
 from flame.model.limits import ROTATION_MS, UNFIT_WARNING_MS
 from flame.model.messages import BindExecutor
 from flame.model.records import BindingRecord, PutBinding
-from flame.model.resources import Resources
+from flame.model.resources import Resources, round_bytes
 from flame.model.states import ExecutorState
 
 
@@ -189,10 +189,18 @@ def _misfit(session: Session, nodes: list[Node]) -> str:
     if not nodes:
         return "no node is ready: start an executor manager, or wait for it to come back"
     largest = max(nodes, key=lambda node: (node.capacity.cpu, node.capacity.memory_bytes, node.capacity.gpu))
+    asked, there = _readable(session.resources, largest.capacity)
     return (
-        f"no node fits: each executor asks for {session.resources}, "
-        f"the largest of {len(nodes)} nodes ({largest.name}) has {largest.capacity}"
+        f"no node fits: each executor asks for {asked}, the largest of {len(nodes)} nodes ({largest.name}) has {there}"
     )
+
+
+def _readable(*several: Resources) -> list[str]:
+    """Resources with their memory rounded, or exact where rounded ones could not be told apart."""
+    rounded = [round_bytes(resources.memory_bytes) for resources in several]
+    if len(set(rounded)) < len(rounded):
+        return [str(resources) for resources in several]
+    return [f"cpu={each.cpu},mem={memory},gpu={each.gpu}" for each, memory in zip(several, rounded, strict=True)]
 
 
 def _warn(turn: Turn, session: Session, warning: str) -> None:

@@ -74,7 +74,7 @@ def settle(state: State, turn: Turn) -> Batch:
         if not state.dirty and not state.replan:
             break
     turn.finish_rows()
-    batch = Batch(state.turn, turn.writes, turn.now, turn.first + turn.after, state.deadlines.next_ms())
+    batch = Batch(state.turn, turn.writes, turn.now, turn.after_commit, state.deadlines.next_ms())
     state.turn += 1
     return batch
 

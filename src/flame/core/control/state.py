@@ -132,17 +132,22 @@ class Turn:
     Chunks that continue each other are merged into one row, or a million single submissions cost a million rows.
     """
 
-    __slots__ = ("_rows", "after", "first", "now", "now_ms", "nbytes", "writes")
+    __slots__ = ("_rows", "after", "for_executors", "now", "now_ms", "nbytes", "writes")
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
         self.writes: list[Write] = []
         self.now: list[Effect] = []
-        self.first: list[Effect] = []
-        """What follows the commit before all other effects: executors begin while clients are told."""
+        self.for_executors: list[Effect] = []
+        """What follows the commit before all of `after`: executors begin while clients are told."""
         self.after: list[Effect] = []
         self.nbytes = 0
         self._rows: dict[int, _Row] = {}
+
+    @property
+    def after_commit(self) -> list[Effect]:
+        """All that follows the commit, in this order."""
+        return self.for_executors + self.after
 
     def store_chunk(self, session: int, first: int, count: int, lengths: bytes, blob: bytes, attributes: bytes) -> None:
         """Add submitted tasks to the row of their session, or begin a new row."""
@@ -177,7 +182,7 @@ class Turn:
         """Tell an executor, if it has a link: at once if all that it depends on is `stored` already."""
         if binding.link:
             effect = SendToExecutor(binding.executor.id, binding.number, message, binding.link, lazy)
-            (self.now if stored else self.first).append(effect)
+            (self.now if stored else self.for_executors).append(effect)
 
     def node(self, node: Node, message: ManagerMessage, *, stored: bool = False) -> None:
         """Tell a node, if it has a link: at once if all that it depends on is `stored` already."""

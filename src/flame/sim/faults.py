@@ -1,0 +1,273 @@
+"""Everything that goes wrong in a simulation, by kind: each fault is drawn, happens, and is healed after a while."""
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from flame.sim.clients import SimClient
+from flame.sim.executors import SIGKILL, SimExecutor
+from flame.sim.history import SESSION_MANAGER
+from flame.sim.session_manager import POINTS
+from flame.sim.virtual import NS_PER_MS, Process, SimLink
+
+if TYPE_CHECKING:
+    from flame.sim.world import World
+
+_KILL_WITHIN_MS = 300
+
+
+class Faults:
+    """Makes faults happen in a world.
+
+    Args:
+        world: where.
+        random: from which each is drawn.
+    """
+
+    def __init__(self, world: "World", random: Random) -> None:
+        self._world = world
+        self._random = random
+
+    def happen(self, kind: str) -> None:
+        """Let a fault of a kind happen now, if there is something that it can happen to."""
+        world = self._world
+        self._note(kind)
+        if FAULTS[kind](self):
+            world.counts[f"fault {kind}"] += 1
+            world.history.fault(world.time.now_ns, SESSION_MANAGER if kind in ONLY_SESSION_MANAGER else kind)
+
+    def _note(self, text: str) -> None:
+        self._world.note(f"fault: {text}")
+
+    def _for_ms(self, *choices: int) -> int:
+        """How long it lasts, in ns."""
+        return self._random.choice(choices) * NS_PER_MS
+
+    def _until(self, *choices: int) -> int:
+        return self._world.time.now_ns + self._for_ms(*choices)
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def kill_session_manager(self) -> bool:
+        """At any point of a turn or between two."""
+        session_manager = self._world.session_manager
+        if not session_manager.alive:
+            return False
+        point = self._random.choice(("", *POINTS[:-1]))
+        self._note(f"kill the session manager {point}")
+        if not point:
+            session_manager.kill()
+        else:
+            session_manager.kill_at = point
+            life = session_manager.life
+            kill = session_manager.kill
+            self._world.time.after(
+                _KILL_WITHIN_MS * NS_PER_MS, lambda: kill() if session_manager.life == life else None
+            )
+        return True
+
+    def kill_in_recovery(self) -> bool:
+        """The session manager dies, and again while it recovers."""
+        session_manager = self._world.session_manager
+        if not session_manager.alive:
+            return False
+        self._note("kill the session manager, and again in its recovery")
+        session_manager.kill()
+        session_manager.kill_at = POINTS[-1]
+        return True
+
+    def kill_executor(self) -> bool:
+        """Before, in, or after a task."""
+        process = self._executor()
+        if process is not None:
+            self._note(f"kill executor {process.key}")
+            process.exit(signal=SIGKILL)
+        return process is not None
+
+    def _executor(self) -> SimExecutor | None:
+        alive = [process for node in self._world.nodes for process in node.executors.values() if not process.dead]
+        return self._random.choice(alive) if alive else None
+
+    def kill_node(self) -> bool:
+        """An executor manager and with it its executors."""
+        return self._end_node("kill", (10, 1_000, 5_000))
+
+    def stop_node(self) -> bool:
+        """An executor manager, in order."""
+        return self._end_node("stop", (150, 1_000, 5_000))
+
+    def _end_node(self, how: str, delays_ms: tuple[int, ...]) -> bool:
+        node = self._random.choice(self._world.nodes)
+        if node.dead:
+            return False
+        self._note(f"{how} node {node.name}")
+        getattr(node, how)()
+        self._world.time.after(self._for_ms(*delays_ms), lambda: node.start() if node.dead else None)
+        return True
+
+    def kill_client(self) -> bool:
+        """It never comes back; its sessions are closed by somebody else."""
+        client = self._random.choice(self._world.clients)
+        if client.dead or len([one for one in self._world.clients if not one.dead]) < 2:
+            return False
+        self._note(f"kill client {client.name}")
+        client.die()
+        return True
+
+    def vanish(self) -> bool:
+        """A client goes away and comes back."""
+        client = self._random.choice(self._world.clients)
+        self._note(f"client {client.name} goes away")
+        client.vanish(self._for_ms(100, 2_000, 6_000))
+        return not client.dead
+
+    def hang(self) -> bool:
+        """Any process stands still, perhaps for longer than its lease."""
+        world = self._world
+        kind = self._random.choice(("session manager", "node", "executor", "client"))
+        process: Process | None = world.session_manager
+        if kind == "node":
+            process = self._random.choice(world.nodes)
+        elif kind == "executor":
+            process = self._executor()
+        elif kind == "client":
+            process = self._random.choice(world.clients)
+        if process is None:
+            return False
+        self._note(f"{kind} {getattr(process, 'name', '')} hangs")
+        process.pause(self._for_ms(50, 1_000, world.lease_ms + 1_500))
+        world.counts[f"hang {kind}"] += 1
+        return True
+
+    # --- network -----------------------------------------------------------------------------------------------------
+
+    def _links(self) -> list[SimLink]:
+        return [link for link in self._world.links.values() if not link.ended]
+
+    def cut(self) -> bool:
+        """A connection breaks at any byte."""
+        links = self._links()
+        if links:
+            self._random.choice(links).cut()
+        return bool(links)
+
+    def delay(self) -> bool:
+        """A connection is silent for a while, and then all arrives."""
+        links = self._links()
+        if links:
+            self._random.choice(links).stall(self._until(20, 500, 2_500))
+        return bool(links)
+
+    def half_open(self) -> bool:
+        """One side of a connection is gone, and the other one learns it late."""
+        links = self._links()
+        if links:
+            link = self._random.choice(links)
+            # An attach of a client that came after a delete over a newer connection would make its session anew.
+            link.stall(self._until(500, 3_000, 6_000), up=not isinstance(link.peer, SimClient))
+            if self._random.random() < 0.5:
+                link.end_by_peer()
+                link.peer.closed(link)
+            else:
+                link.cut()
+        return bool(links)
+
+    def partition(self) -> bool:
+        """A node and its executors are cut off from the session manager; when it is over, all arrives or all is cut."""
+        node = self._random.choice(self._world.nodes)
+        if node.dead:
+            return False
+        self._note(f"isolate node {node.name}")
+        until_ns = self._until(100, 2_500, 6_000)
+        node.isolate(until_ns)
+        for link in self._links():
+            if link.peer is node or (isinstance(link.peer, SimExecutor) and link.peer.node is node):
+                link.stall(until_ns)
+        return True
+
+    def slow_reader(self) -> bool:
+        """A peer takes what it is sent in rare gulps."""
+        links = self._links()
+        if not links:
+            return False
+        link = self._random.choice(links)
+        for number in range(1, 6):
+            at_ns = self._world.time.now_ns + number * 100 * NS_PER_MS
+            self._world.time.after((number - 1) * 100 * NS_PER_MS, lambda at_ns=at_ns: link.stall(at_ns, up=False))  # type: ignore[misc]
+        return True
+
+    # --- disk and clock ----------------------------------------------------------------------------------------------
+
+    def slow_disk(self) -> bool:
+        """Commits take very long for a while."""
+        session_manager = self._world.session_manager
+        session_manager.slowest_commit_ns = self._for_ms(100, 1_000)
+
+        def heal() -> None:
+            session_manager.slowest_commit_ns = self._world.usual_commit_ns
+
+        self._world.time.after(self._for_ms(500, 2_000), heal)
+        return True
+
+    def full_disk(self) -> bool:
+        """There is no room for new tasks for a while."""
+        store = self._world.session_manager.store
+        if store.max_bytes is not None:
+            return False
+        store.resize(self._random.choice((0, 10_000)))
+        self._note("the disk is full")
+        self._world.time.after(self._for_ms(300, 1_500), lambda: store.resize(None))
+        return True
+
+    def sync_fails(self) -> bool:
+        """The next sync fails: the session manager ends, and what it wrote is there or not."""
+        if not self._world.session_manager.alive:
+            return False
+        self._note("the next sync fails")
+        self._world.session_manager.disk.fails_next = True
+        return True
+
+    def clock(self) -> bool:
+        """The wall clock jumps."""
+        jump_ms = self._random.choice((-86_400_000, -5_000, 5_000, 86_400_000))
+        self._note(f"the wall clock jumps by {jump_ms} ms")
+        self._world.session_manager.wall_offset_ms += jump_ms
+        return True
+
+
+FAULTS: dict[str, Callable[[Faults], bool]] = {
+    "session-manager": Faults.kill_session_manager,
+    "recovery": Faults.kill_in_recovery,
+    "executor": Faults.kill_executor,
+    "node": Faults.kill_node,
+    "stop": Faults.stop_node,
+    "client": Faults.kill_client,
+    "vanish": Faults.vanish,
+    "hang": Faults.hang,
+    "cut": Faults.cut,
+    "delay": Faults.delay,
+    "half-open": Faults.half_open,
+    "partition": Faults.partition,
+    "slow-reader": Faults.slow_reader,
+    "slow-disk": Faults.slow_disk,
+    "full-disk": Faults.full_disk,
+    "sync": Faults.sync_fails,
+    "clock": Faults.clock,
+}
+ONLY_SESSION_MANAGER = ("session-manager", "recovery", "sync", "clock", "slow-disk")
+"""Faults after which, if there is none of another kind, no task may run twice."""
+
+
+def kinds_of(text: str) -> tuple[str, ...]:
+    """The kinds of faults that `all`, `none` or a list with commas names.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if text == "none":
+        return ()
+    kinds = tuple(FAULTS) if text == "all" else tuple(text.split(","))
+    for kind in kinds:
+        if kind not in FAULTS:
+            raise ValueError(f"there is no fault {kind!r}; there are: {', '.join(FAULTS)}")
+    return kinds

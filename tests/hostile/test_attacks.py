@@ -1,0 +1,97 @@
+"""Peers that mean harm, against a real session manager: it needs bounded memory, says who was sent away, and serves on.
+
+What is measured: the median rate at which a well-behaved client's tasks of a few milliseconds are run by two executors,
+before and while the attack goes on. Executors and client leave most of the machine free, and attackers are paced and
+have a low priority (see `attacker`), so that what is seen is the session manager's doing and not the number of
+processors. On a machine that others use too, one measurement may still be wrong: it is repeated twice before it counts.
+"""
+
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from flame.model.limits import MAX_UNFINISHED_BYTES, MESSAGE_STALL_S, MIB
+from tests.e2e.cluster import Cluster, peak_bytes
+from tests.e2e.conftest import MakeCluster, make_cluster
+from tests.hostile.attacker import CONNECTIONS, STALLED
+from tests.support import ROOT, wait_until_true
+
+__all__ = ["make_cluster"]
+
+ROUNDS = 5
+ROUND_TASKS = 300
+TASK_MS = b"2"
+LEAST_SHARE = 0.8
+TRIES = 3
+FEW_BYTES = 64 * MIB
+
+ATTACKS = {
+    "garbage": ("does not speak Flame's frames", FEW_BYTES),
+    "messages": ("", FEW_BYTES),
+    "calls": ("", FEW_BYTES),
+    "stalled": ("stalled in the middle of a message", FEW_BYTES + STALLED * MIB),
+    "huge": ("the unfinished messages of all peers take more than", FEW_BYTES + 2 * MAX_UNFINISHED_BYTES),
+    "connections": ("no Hello within|have not said Hello", 3 * FEW_BYTES),
+}
+"""What the log says (a pattern; floods that are well-formed are not complained of), and the memory it may cost."""
+
+
+@contextmanager
+def attack(kind: str, cluster: Cluster) -> Iterator[subprocess.Popen[str]]:
+    """An attacker's process, which has begun."""
+    command = [sys.executable, "-m", "tests.hostile.attacker", kind, cluster.endpoint.removeprefix("unix://")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "attacking\n"
+        yield process
+        assert process.poll() is None, "the attacker gave up"
+    finally:
+        process.stdin.close()
+        process.stdout.read()
+        process.wait(60)
+
+
+def rates(cluster: Cluster) -> list[float]:
+    """Tasks a second of a well-behaved client, round by round."""
+    found = []
+    with cluster.session("Sleep") as session:
+        list(session.map([TASK_MS] * 20))
+        for _ in range(ROUNDS):
+            begin = time.monotonic()
+            assert len(list(session.map([TASK_MS] * ROUND_TASKS))) == ROUND_TASKS
+            found.append(ROUND_TASKS / (time.monotonic() - begin))
+    return found
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_an_attack_costs_little(kind: str, make_cluster: MakeCluster) -> None:
+    said, most_bytes = ATTACKS[kind]
+    if kind == "connections" and resource.getrlimit(resource.RLIMIT_NOFILE)[1] < CONNECTIONS + 500:
+        pytest.skip("this user may not open so many files")
+    cluster = make_cluster(2)
+    pid = cluster.pid("session-manager")
+    shares = []
+    for _ in range(TRIES):
+        before = statistics.median(rates(cluster))
+        quiet_bytes = peak_bytes(pid)
+        with attack(kind, cluster):
+            under_attack = statistics.median(rates(cluster))
+            wait_until_true(
+                lambda: re.search(said, cluster.log("session-manager")), MESSAGE_STALL_S + 60, f"the log says {said!r}"
+            )
+        shares.append(under_attack / before)
+        if shares[-1] >= LEAST_SHARE:
+            break
+    assert max(shares) >= LEAST_SHARE, shares
+    assert peak_bytes(pid) - quiet_bytes < most_bytes
+    assert cluster.started["session-manager"].poll() is None
