@@ -39,8 +39,8 @@ def test_bound_executors_and_running_tasks_are_counted(cluster: Home) -> None:
     ) as ping:
         (row,) = wait_until_true(lambda: bound(cluster, 2))
         assert row[1] == "Open"
+        wait_until_true(lambda: cluster.ok("flmctl", "list", "-e").count("Bound") == 2)
         ping.terminate()
-    wait_until_true(lambda: cluster.ok("flmctl", "list", "-e").count("Bound") == 2)
 
 
 def bound(cluster: Home, executors: int) -> list[list[str]]:
