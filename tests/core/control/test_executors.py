@@ -14,6 +14,7 @@ from flame.model.messages import (
     AssignTasks,
     AttachExecutor,
     CancelTasks,
+    ChunkAcknowledged,
     EndExecutor,
     HeldRange,
     LeaveSession,
@@ -233,3 +234,26 @@ def test_an_attach_that_comes_late_over_a_former_link_is_out_of_date() -> None:
     assert binding.link == newer
     assert binding.held_tasks == sum(part.count for part in held)
     assert not core.sent(AssignTasks)
+
+
+def lazily(core: Core, kind: type[Any]) -> list[bool]:
+    """Whether each message of a kind may go last."""
+    return [effect.lazy for effect in core.effects if isinstance(getattr(effect, "message", None), kind)]  # type: ignore[union-attr]
+
+
+def test_only_an_acknowledgement_that_nobody_waits_for_goes_last() -> None:
+    core = running(tasks=1)
+    core.report("1-1")
+    assert lazily(core, AcknowledgeReport) == [True], "the executor has nothing more to do"
+    core = running(tasks=10)
+    core.report("1-1", count=1)
+    assert lazily(core, AcknowledgeReport)[0] is False, "it reports again only when it has been heard"
+
+
+def test_a_chunk_is_acknowledged_last_only_if_it_may_run_at_once() -> None:
+    core = running(tasks=1)
+    core.submit("a", 2, 1)
+    assert lazily(core, ChunkAcknowledged) == [True], "what runs it goes first"
+    core.submit("a", 3, 30)
+    core.submit("a", 33, 1)
+    assert lazily(core, ChunkAcknowledged)[-1] is False, "it waits behind others"
