@@ -12,7 +12,7 @@ from flame.core.control.effects import SendToClient, SendToExecutor
 from flame.core.control.events import RowsPurged, SessionCreateRequested, SpaceMeasured
 from flame.core.control.state import Batch
 from flame.model.errors import Rejection, ResourceExhausted
-from flame.model.limits import MAX_WAITING_BYTES
+from flame.model.limits import MAX_UNARY_PER_TURN, MAX_WAITING_BYTES
 from flame.model.messages import AcknowledgeReport, ChunkAcknowledged, Message, PongNode, Refused
 from flame.model.records import Write
 from flame.model.specs import SessionSpec
@@ -46,6 +46,34 @@ def test_queries_wait_for_a_commit_under_way_without_stopping_the_loop() -> None
                 await asyncio.gather(*queries)
 
     serve(test)
+
+
+def test_of_the_queries_that_waited_for_a_commit_few_are_answered_in_one_pass_of_the_loop() -> None:
+    """All of them at once would hold up the streams whenever the disk is slow and somebody asks much."""
+    many = 40 * MAX_UNARY_PER_TURN
+
+    async def test(served: Served) -> None:
+        served.driver.commit_s = 1.0
+        request, answer = served.driver.request()
+        spec = SessionSpec(application="flmping")
+        served.driver.offer(SessionCreateRequested(request=request, name="slow", spec=spec))
+        await asyncio.sleep(0)  # the commit has begun
+        per_pass: list[int] = [0]
+
+        async def query() -> None:
+            await served.driver.settled()
+            per_pass[-1] += 1
+
+        queries = [asyncio.create_task(query()) for _ in range(many)]
+        async with asyncio.timeout(30):
+            while not all(task.done() for task in queries):
+                per_pass.append(0)
+                await asyncio.sleep(0)
+            await answer
+        assert sum(per_pass) == many
+        assert max(per_pass) <= 2 * MAX_UNARY_PER_TURN  # one pass of the loop may touch two of the counter's
+
+    serve(test, SlowStore())
 
 
 class SlowStore(MemoryStore):

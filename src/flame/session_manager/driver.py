@@ -34,6 +34,7 @@ from flame.model.errors import FlameError, ResourceExhausted
 from flame.model.limits import BLOCK_TASKS, MAX_WAITING_BYTES
 from flame.model.messages import Message, Refused
 from flame.session_manager.pump import Pump
+from flame.session_manager.turnstile import Turnstile
 from flame.stores.port import Store
 
 SLOW_COMMIT_S = 0.002
@@ -82,6 +83,8 @@ class Driver:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._watches: dict[int, Callable[[TellWatch], None]] = {}
         self._requests = 0
+        self.turnstile = Turnstile()
+        """Unary calls pass it before they do anything, and again before they read a state they had to wait for."""
         self.after_turn: Callable[[], None] | None = None
         """Called when a turn has ended, to offer what was held back."""
         self._lazy: dict[int, list[Message]] = {}
@@ -148,9 +151,13 @@ class Driver:
         self._watches.pop(watch, None)
 
     async def settled(self) -> State:
-        """The state while nothing in it is unstored: for queries."""
+        """The state while nothing in it is unstored: for queries.
+
+        All that waited for a slow commit are not answered at once when it ends, or the streams would wait for them.
+        """
         while self._stored is not None:
             await self._stored.wait()
+            await self.turnstile.enter()
         return self.state
 
     # --- turns -------------------------------------------------------------------------------------------------------

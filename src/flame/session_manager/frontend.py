@@ -29,7 +29,6 @@ from flame.model.errors import InvalidArgument, NotFound
 from flame.model.specs import check_session_id, check_working_directory
 from flame.session_manager.driver import Driver
 from flame.session_manager.tasks import TaskReader
-from flame.session_manager.turnstile import Turnstile
 from flame.wire.convert import (
     application_spec_from_proto,
     application_to_proto,
@@ -56,7 +55,6 @@ class Frontend:
         self._driver = driver
         self._delay_release_ms = default_delay_release_ms
         self._tasks = TaskReader(driver.store)
-        self._turnstile = Turnstile()
         self._unary: dict[str, Callable[[Any], Awaitable[Message]]] = {
             "RegisterApplication": self._register_application,
             "UnregisterApplication": self._unregister_application,
@@ -82,7 +80,7 @@ class Frontend:
 
     async def call(self, method: str, payload: bytes) -> bytes:
         """Answer a unary request, when its turn has come."""
-        await self._turnstile.enter()
+        await self._driver.turnstile.enter()
         request = _parse(method, payload)
         handler = self._unary.get(method.rpartition("/")[2])
         if handler is None:
@@ -91,7 +89,7 @@ class Frontend:
 
     async def stream(self, method: str, payload: bytes) -> AsyncIterator[bytes]:
         """Answer a server-streaming request, from when its turn has come."""
-        await self._turnstile.enter()
+        await self._driver.turnstile.enter()
         request = _parse(method, payload)
         async for message in self._streaming[method.rpartition("/")[2]](request):
             yield message.SerializeToString()
