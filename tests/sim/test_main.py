@@ -17,7 +17,7 @@ def test_one_seed_writes_its_trace_and_tells_a_story(tmp_path: Path, capsys: pyt
     output = capsys.readouterr().out
     assert "runs 1 of session 1" in output
     assert "1 seeds, 0 failed" in output
-    assert "per second of a core" in output
+    assert "per second of it alone" in output
 
 
 def test_fingerprints(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from flame.sim.run import Case, run, run_many
 from flame.sim.workload import Size
 from tests.support import ROOT
 
-SEEDS = int(os.environ.get("FLAME_SIM_SEEDS", "100"))
+SEEDS = int(os.environ.get("FLAME_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("FLAME_SIM_FIRST", "1"))
 PROCESSES = 2
 _SECONDS_PER_SEED = 30

@@ -109,7 +109,7 @@ class Tally:
         self.failed = 0
         self._counts: Counter[str] = Counter()
         self._events = 0
-        self._busy_s = 0.0
+        self._busy_s = self._core_s = 0.0
 
     def add(self, result: Result) -> None:
         """Count one."""
@@ -118,11 +118,13 @@ class Tally:
         self._counts += result.counts
         self._events += result.events
         self._busy_s += result.seconds
+        self._core_s += result.core_s
 
     def summary(self, seconds: float) -> Iterator[str]:
         """Lines that tell all of it; `seconds` is how long it took."""
         yield f"{self.seeds} seeds, {self.failed} failed, in {seconds:.1f} s"
-        yield f"{self._events} events of the core, {self._events / max(self._busy_s, 0.001):.0f} per second of a core"
+        alone, whole = (self._events / max(s, 0.001) for s in (self._core_s, self._busy_s))
+        yield f"{self._events} events of the core, {alone:.0f} per second of it alone, {whole:.0f} of all"
         yield f"{dict(sorted(self._counts.items()))}"
         never = missing(self._counts)
         if never and self.seeds > 1:

@@ -44,7 +44,7 @@ class Result(msgspec.Struct, kw_only=True):
     Args:
         error: why it failed, or empty.
         counts: how often what happened.
-        events: that the core handled, in `seconds` of processor time.
+        events: that the core handled, in `core_s` of the `seconds` of processor time that everything took.
         digest: of the trace, where there is one.
     """
 
@@ -53,6 +53,7 @@ class Result(msgspec.Struct, kw_only=True):
     counts: Counter[str]
     events: int
     seconds: float
+    core_s: float
     digest: str = ""
     trace: list[str] = []
 
@@ -77,6 +78,7 @@ def run(case: Case, *, tracing: bool = False) -> Result:
         counts=counts,
         events=world.session_manager.events,
         seconds=time.process_time() - began,
+        core_s=world.session_manager.core_s,
         digest=world.digest() if tracing else "",
         trace=world.trace,
     )

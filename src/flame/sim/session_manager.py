@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
+from time import perf_counter
 from typing import Any
 
 from flame.core.control import invariants
@@ -76,7 +77,7 @@ class SimSessionManager(Process):
         kill_at: where it is to be killed next, or empty.
         counts: how often what happened.
         life: how often it was started and has ended.
-        events: how many events the core has handled.
+        events: how many events the core has handled, in `core_s` seconds of its own.
         wall_offset_ms: by how much the wall clock is wrong.
     """
 
@@ -105,6 +106,7 @@ class SimSessionManager(Process):
         self.kill_at = ""
         self.counts: Counter[str] = Counter()
         self.events = 0
+        self.core_s = 0.0
         self.wall_offset_ms = 0
         self._clock_ms = 0
         self._wake_at_ms: int | None = None
@@ -258,7 +260,9 @@ class SimSessionManager(Process):
     def _turn(self) -> None:
         assert self._pump is not None and self.state is not None
         self._put_off = False
+        began_s = perf_counter()
         batch = self._pump.turn(self.now_ms)
+        self.core_s += perf_counter() - began_s
         self.counts["turns"] += 1
         self._checker.check(self.state)
         if self.counts["turns"] % _WHOLE_TURNS == 0:

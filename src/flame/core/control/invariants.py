@@ -1,13 +1,13 @@
 """What is always true of the state between turns; checked after every turn in tests and simulation."""
 
 from itertools import islice
+from operator import attrgetter
 
 from flame.core.control.entities import Binding, Session
 from flame.core.control.placement import view_of
+from flame.core.control.queue import Chunk, Span
 from flame.core.control.state import State
 from flame.core.scheduling.plan import plan
-from flame.kernel.ranges import RangeSet
-from flame.model.resources import Resources
 from flame.model.states import ExecutorState
 
 
@@ -37,21 +37,23 @@ class Checker:
         assert state.resident_bytes == resident, f"resident bytes {state.resident_bytes}, counted {resident}"
         _check_executors(state)
         self._check_attachments(state)
-        places = sum(node.places for node in state.nodes.values())
-        assert state.places == places, f"{state.places} places, counted {places}"
         _check_nodes(state)
 
     def _check_attachments(self, state: State) -> None:
         attachments: dict[tuple[int, int], tuple[int, int, int]] = {}
+        before = self._attachments
         for key, attachment in state.attachments.items():
             assert (attachment.link, attachment.number) == key
             unseen = attachment.unseen
             look = attachments[key] = len(unseen), attachment.unseen_bytes, unseen[0][0] if unseen else 0
-            count, nbytes, first = self._attachments.get(key, (0, 0, 0))
+            known = before.get(key, (0, 0, 0))
+            if look == known:
+                continue
+            count, nbytes, first = known
             # Some more segments behind those that were there, as nearly always: these have been counted.
-            known = count > 0 and look[0] >= count and look[2] == first
-            new = islice(reversed(unseen), look[0] - count) if known else unseen
-            counted = (nbytes if known else 0) + sum(size for _, size in new)
+            counted_before = count > 0 and look[0] >= count and look[2] == first
+            new = islice(reversed(unseen), look[0] - count) if counted_before else unseen
+            counted = (nbytes if counted_before else 0) + sum([size for _, size in new])
             assert look[1] == counted, f"attachment {key[1]}: {look[1]} unseen bytes, counted {counted}"
         self._attachments = attachments
 
@@ -83,59 +85,83 @@ def _check_executors(state: State) -> None:
 def _check_session(state: State, session: Session) -> int:
     """Every accepted task is in exactly one place, or terminal; returns the resident payload bytes."""
     name = session.record.name
-    seen = RangeSet()
     spans = list(session.queue.spans)
-    assert session.queue.tasks == sum(span.count for span in spans), f"session {name}: the queue is miscounted"
+    queued = sum([span.count for span in spans])
+    assert session.queue.tasks == queued, f"session {name}: {queued} in the queue, counted {session.queue.tasks}"
     held = 0
     for binding in session.bindings.values():
         _check_binding(binding)
         held += binding.held_tasks
-        spans.extend(span for part in binding.held.values() for span in part.spans)
+        for part in binding.held.values():
+            spans += part.spans
     assert session.held_tasks == held, f"session {name}: holds {session.held_tasks}, counted {held}"
-    chunks = {}
-    live: dict[int, int] = {}
-    for span in spans:
-        assert span.count > 0, f"session {name}: an empty span at {span.first}"
-        assert list(seen.missing(span.first, span.end)) == [(span.first, span.end)], (
-            f"session {name}: {span.first} twice"
-        )
-        seen.add(span.first, span.end)
-        assert span.chunk.first <= span.first
-        assert span.end <= span.chunk.end
-        chunks[id(span.chunk)] = span.chunk
-        live[id(span.chunk)] = live.get(id(span.chunk), 0) + span.count
-    for key, chunk in chunks.items():
-        assert chunk.live == live[key], (
-            f"session {name}: chunk {chunk.first} has {chunk.live} live, counted {live[key]}"
-        )
-    accepted = sum(block.next_id - block.first for block in session.blocks.values())
+    resident = _check_spans(name, spans)
+    accepted = sum([block.next_id - block.first for block in session.blocks.values()])
     terminal = session.succeeded + session.failed + session.cancelled
     assert accepted == terminal + session.unfinished, (
         f"session {name}: {accepted} accepted, {terminal} terminal, {session.unfinished} unfinished"
     )
     assert session.open or not session.queue.tasks or session.unaccounted, f"session {name} is closed and has a queue"
-    return sum(chunk.nbytes for chunk in chunks.values() if chunk.resident)
+    return resident
+
+
+def _check_spans(name: str, spans: list[Span]) -> int:
+    """No task stands twice, each in its chunk, which counts them; returns the resident payload bytes."""
+    end = 0
+    chunks: dict[int, Chunk] = {}
+    live: dict[int, int] = {}
+    for span in sorted(spans, key=attrgetter("first")):
+        first, count, chunk = span.first, span.count, span.chunk
+        assert count > 0, f"session {name}: an empty span at {first}"
+        assert first >= end, f"session {name}: {first} twice"
+        end = first + count
+        assert chunk.first <= first
+        assert end <= chunk.end
+        key = id(chunk)
+        if key in live:
+            live[key] += count
+        else:
+            live[key] = count
+            chunks[key] = chunk
+    for key, chunk in chunks.items():
+        assert chunk.live == live[key], (
+            f"session {name}: chunk {chunk.first} has {chunk.live} live, counted {live[key]}"
+        )
+    return sum([chunk.nbytes for chunk in chunks.values() if chunk.resident])
 
 
 def _check_binding(binding: Binding) -> None:
-    counted = sum(span.count for part in binding.held.values() for span in part.spans)
+    counted = 0
+    for part in binding.held.values():
+        assert part.spans
+        counted += sum([span.count for span in part.spans])
     assert binding.held_tasks == counted, (
         f"executor {binding.executor.id}: holds {binding.held_tasks}, counted {counted}"
     )
     assert binding.held_bytes >= 0
-    assert all(part.spans for part in binding.held.values())
 
 
 def _check_nodes(state: State) -> None:
+    places = 0
     for node in state.nodes.values():
+        places += node.places
         if not node.link:
             continue
-        used = node.capacity
-        there = [one for one in node.executors.values() if one.binding is None or one.binding.exit is None]
-        for executor in there:
-            used = used.minus(executor.resources)
-        assert Resources().fits(used), f"node {node.name} is overbooked: {used}"
-        assert not node.max_executors or len(there) <= node.max_executors, f"node {node.name} is over its limit"
+        count = cpu = memory_bytes = gpu = 0
+        for executor in node.executors.values():
+            binding = executor.binding
+            if binding is None or binding.exit is None:
+                asks = executor.resources
+                count += 1
+                cpu += asks.cpu
+                memory_bytes += asks.memory_bytes
+                gpu += asks.gpu
+        has = node.capacity
+        assert cpu <= has.cpu and memory_bytes <= has.memory_bytes and gpu <= has.gpu, (
+            f"node {node.name} is overbooked: {cpu} CPUs, {memory_bytes} bytes and {gpu} GPUs of {has}"
+        )
+        assert not node.max_executors or count <= node.max_executors, f"node {node.name} is over its limit"
+    assert state.places == places, f"{state.places} places, counted {places}"
 
 
 def check_settled(state: State, now_ms: int) -> None:
