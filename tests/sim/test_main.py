@@ -48,3 +48,22 @@ def test_a_failure_names_its_seed_and_is_written_down(
     written = (tmp_path / "sim-7.txt").read_text()
     assert written.startswith("commit ")
     assert "--seed 7 --nodes 1" in written
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--seed", "x"], "'x' is no number of at least 0"),
+        (["--tasks", "-5"], "'-5' is no number of at least 1"),
+        (["--nodes", "0"], "'0' is no number of at least 1"),
+        (["--faults", "cut,nosuch"], "nosuch"),
+        (["--explain", "s1"], "'s1' is not like 3 or 3:17"),
+        (["--failures", "/nowhere/at/all"], "there is no directory /nowhere/at/all"),
+        ([*SMALL, "--trace", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_wrong_arguments_are_told(wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(wrong)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

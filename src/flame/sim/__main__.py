@@ -1,11 +1,12 @@
 """`python -m flame.sim`: run a simulation from a seed, or many, or until told; tell what fails, and how to see it."""
 
 import argparse
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -24,12 +25,16 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit code: 0 if all went well, 1 otherwise.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.seeds or options.until_told:
         return _many(options)
     result = run(_case(options, options.seed), tracing=True)
     if options.trace:
-        Path(options.trace).write_text("\n".join(result.trace) + "\n")
+        try:
+            options.trace.write_text("\n".join(result.trace) + "\n")
+        except OSError as error:
+            parser.error(f"argument --trace: {error}")
     if options.explain:
         _say(*explain(result.trace, options.explain))
     if options.digest:
@@ -45,22 +50,62 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flame.sim", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="the seed, or the first of them")
-    parser.add_argument("--nodes", type=int, default=DEFAULT.nodes)
-    parser.add_argument("--sessions", type=int, default=DEFAULT.sessions)
-    parser.add_argument("--tasks", type=int, default=DEFAULT.tasks, help="over all sessions")
+    some, any_number = _number(1), _number(0)
+    parser.add_argument("--seed", type=any_number, default=0, help="the seed, or the first of them")
+    parser.add_argument("--nodes", type=some, default=DEFAULT.nodes)
+    parser.add_argument("--sessions", type=some, default=DEFAULT.sessions)
+    parser.add_argument("--tasks", type=some, default=DEFAULT.tasks, help="over all sessions")
     parser.add_argument(
-        "--faults", type=kinds_of, default=tuple(FAULTS), help=f"all, none, or a list of: {', '.join(FAULTS)}"
+        "--faults", type=_kinds, default=tuple(FAULTS), help=f"all, none, or a list of: {', '.join(FAULTS)}"
     )
-    parser.add_argument("--most", type=int, default=15, help="the most faults of a run")
-    parser.add_argument("--trace", metavar="FILE", help="write what happened, a line each")
-    parser.add_argument("--explain", metavar="SESSION[:TASK]", help="tell the story of a session, or of a task in it")
+    parser.add_argument("--most", type=any_number, default=15, help="the most faults of a run")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="write what happened, a line each")
+    parser.add_argument(
+        "--explain",
+        type=_story,
+        metavar="SESSION[:TASK]",
+        help="tell the story of a session, or of a task in it, by their numbers",
+    )
     parser.add_argument("--digest", action="store_true", help="print a fingerprint of the trace")
-    parser.add_argument("--seeds", type=int, default=0, help="run this many seeds")
+    parser.add_argument("--seeds", type=some, default=0, help="run this many seeds")
     parser.add_argument("--until-told", action="store_true", help="run seeds without end")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--failures", metavar="DIR", help="shrink what fails and write its trace there; takes a while")
+    parser.add_argument("--processes", type=some, default=1)
+    parser.add_argument(
+        "--failures", type=_directory, metavar="DIR", help="shrink what fails and write its trace there; takes a while"
+    )
     return parser
+
+
+def _number(least: int) -> Callable[[str], int]:
+    """Reads a number of at least so much."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of at least {least}")
+        return int(text)
+
+    return read
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    try:
+        return kinds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _story(text: str) -> str:
+    if not re.fullmatch(r"\d+(:\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not like 3 or 3:17, the numbers of a session and of a task in it"
+        )
+    return text
+
+
+def _directory(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no directory {text}")
+    return Path(text)
 
 
 def _case(options: argparse.Namespace, seed: int) -> Case:
@@ -90,12 +135,12 @@ def _many(options: argparse.Namespace) -> int:
     return 1 if tally.failed else 0
 
 
-def _write_down(result: Result, directory: str) -> str:
+def _write_down(result: Result, directory: Path) -> str:
     """Make a failing case small, and write how to repeat it and what happened in it."""
     small = shrink(result.case, lambda case: bool(run(case).error))
     again = run(small, tracing=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    path = Path(directory) / f"sim-{result.case.seed}.txt"
+    path = directory / f"sim-{result.case.seed}.txt"
     lines = [f"commit {commit or 'unknown'}", result.case.command(), "shrunk:", small.command(), again.error]
     path.write_text("\n".join([*lines, *again.trace]) + "\n")
     return f"  shrunk: {small.command()}; its trace is in {path}"
@@ -125,7 +170,9 @@ class Tally:
         yield f"{self.seeds} seeds, {self.failed} failed, in {seconds:.1f} s"
         alone, whole = (self._events / max(s, 0.001) for s in (self._core_s, self._busy_s))
         yield f"{self._events} events of the core, {alone:.0f} per second of it alone, {whole:.0f} of all"
-        yield f"{dict(sorted(self._counts.items()))}"
+        width = max(map(len, self._counts), default=0)
+        for what, times in sorted(self._counts.items()):
+            yield f"  {what:<{width}} {times:>9}"
         never = missing(self._counts)
         if never and self.seeds > 1:
             yield f"never happened: {', '.join(never)}"
