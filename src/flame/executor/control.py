@@ -9,7 +9,7 @@ from typing import Final
 from flame.carriers.port import ThreadLink
 from flame.carriers.threads import open_link
 from flame.model.errors import Aborted, FlameError
-from flame.model.messages import AcknowledgeReport, EnterSession, Message
+from flame.model.messages import EnterSession, Message
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.runs import Run
 from flame.protocol.shared_table import LEASE_END
@@ -47,7 +47,6 @@ class Control:
         self._waits = False
         self._link: ThreadLink | None = None
         self._dismissed = False
-        self._leaves = False
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -96,7 +95,6 @@ class Control:
         self._reconnect()
 
     def _received(self, message: Message) -> None:
-        ring = False
         with self._lock:
             try:
                 answers = self._half.received(message)
@@ -110,10 +108,8 @@ class Control:
                     self._link.close()
                 return
             self._send(answers)
-            # Who has nothing to run need not be woken up to hear that all is stored.
-            if self._waits and (type(message) is not AcknowledgeReport or self._leaves or not self._half.idle):
-                self._waits = False
-                ring = True
+            # Whatever it was: the link expects the main thread to come and read, and nobody reads until then.
+            ring, self._waits = self._waits, False
         if ring:
             self._bell.release()
 
@@ -212,7 +208,6 @@ class Control:
         not stored would have to be computed again.
         """
         with self._lock:
-            self._leaves = True
             self._send(self._half.left(failure))
             while not self._half.drained:
                 self._wait()
