@@ -36,6 +36,10 @@ class Refusing:
         self._link.close()
 
 
+def wait_for_visit(link: Refusing, seen: int) -> None:
+    wait_until_true(lambda: link.visits > seen)
+
+
 def test_who_was_refused_as_a_guest_comes_again_after_every_message(manager: ScriptedManager, control: Control) -> None:
     """The I/O thread stops reading for a moment when somebody came for the link, and the next task waits meanwhile."""
     control.connect()
@@ -55,7 +59,7 @@ def test_who_was_refused_as_a_guest_comes_again_after_every_message(manager: Scr
         assert link.visits > seen
         seen = link.visits
         control._received(AcknowledgeReport(report=1))  # it has nothing to run, and comes all the same
-        wait_until_true(lambda: link.visits > seen)
+        wait_for_visit(link, seen)
     control._received(LeaveSession())
     later.join(30)
     assert not later.is_alive()
