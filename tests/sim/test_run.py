@@ -1,11 +1,16 @@
 """Running one simulation, many, and making a failing one small."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from flame.core.control import executors
 from flame.sim.faults import FAULTS
 from flame.sim.run import Case, run, run_many, shrink
 from flame.sim.workload import Size
+from tests.support import ROOT, wait_until_true
 
 SMALL = Size(nodes=2, sessions=2, tasks=40)
 
@@ -46,3 +51,23 @@ def test_a_case_says_how_to_repeat_it() -> None:
     )
     assert "--faults none " in Case(seed=5, kinds=()).command()
     assert "--faults all " in Case(seed=5, kinds=tuple(FAULTS)).command()
+
+
+def test_the_processes_end_with_whoever_started_them() -> None:
+    command = [sys.executable, "-m", "flame.sim", "--until-told", "--processes", "2", "--tasks", "50"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as parent:
+        wait_until_true(lambda: len(children(parent.pid)) == 3)  # two, and the tracker of what they share
+        started = children(parent.pid)
+        parent.kill()
+    wait_until_true(lambda: not any(alive(pid) for pid in started))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,6 +1,8 @@
 """Running simulations: one, many in several processes, and a failing one made as small as possible."""
 
 import multiprocessing
+import os
+import threading
 import time
 import traceback
 from collections import Counter
@@ -91,13 +93,25 @@ def run_many(cases: Iterable[Case], processes: int) -> Iterator[Result]:
         return
     left = iter(cases)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
         running: set[Future[Result]] = {pool.submit(run, case) for case in islice(left, 2 * processes)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
             running |= {pool.submit(run, case) for case in islice(left, len(done))}
+
+
+def _end_with_parent() -> None:
+    """Processes of a pool do not notice that whoever started them was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def shrink(case: Case, fails: Callable[[Case], bool], *, tries: int = 60) -> Case:
