@@ -16,7 +16,8 @@
     give-back E FIRST COUNT | exit E signal=6 current=7 code=1 left not-entered
     close NAME | delete NAME | restart | advance 300ms | space 10
 
-`quiet` before a command hides what it does. Attempts and bindings are shown as epoch.counter.
+`quiet` before a command hides what it does. Attempts and bindings are shown as epoch.counter. `<-` is what is sent, and
+`<~` what is sent lazily: after all that somebody waits for.
 """
 
 import re
@@ -37,6 +38,7 @@ from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import TaskState
 from tests.core.harness import Core
 
+_ARROWS = {False: "<-", True: "<~"}
 _ATTEMPTS = ("attempt", "binding", "request")
 _HIDDEN = (
     *("lengths", "spec", "created_ms", "closed_ms", "finished_ms", "resources", "common_data", "session_id"),
@@ -71,10 +73,10 @@ class Scenario:
         peers = {number: name for name, number in self.core.links.items()}
         for effect in self.core.effects:
             match effect:
-                case SendToClient(link=link, message=message):
-                    lines.append(f"{peers.get(link, '(gone)')} <- {_show(message)}")
-                case SendToExecutor(executor=executor, message=message):
-                    lines.append(f"{executor} <- {_show(message)}")
+                case SendToClient(link=link, message=message, lazy=lazy):
+                    lines.append(f"{peers.get(link, '(gone)')} {_ARROWS[lazy]} {_show(message)}")
+                case SendToExecutor(executor=executor, message=message, lazy=lazy):
+                    lines.append(f"{executor} {_ARROWS[lazy]} {_show(message)}")
                 case SendToNode(node=node, message=message):
                     lines.append(f"{node} <- {_show(message)}")
                 case Answer(error=error):

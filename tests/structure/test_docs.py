@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from flame.config.components import ExecutorManagerConfig, Limits, SessionManagerConfig
+from flame.core.control.transitions import TABLES
 from tests.support import ROOT, SRC
-from tools import code_map
+from tools import code_map, state_tables
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^<!-- (run|file: ([\w.-]+)) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -105,6 +106,12 @@ def test_tests_that_are_named_exist(page: Path) -> None:
 
 def test_the_code_map_is_up_to_date() -> None:
     assert code_map.PAGE.read_text("utf-8") == code_map.page_with(code_map.code_map()), "`make map` writes it anew"
+
+
+def test_the_page_on_states_is_drawn_from_the_tables() -> None:
+    page = state_tables.page_with(state_tables.state_tables())
+    assert state_tables.PAGE.read_text("utf-8") == page, "`make map` writes it anew"
+    assert page.count("```mermaid") == len(TABLES)
 
 
 def test_the_page_on_configuration_lists_every_key_with_its_default() -> None:

@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-from flame.core.control.entities import TRANSITIONS, Executor
-from flame.model.states import ExecutorState
-from flame.sim.faults import FAULTS
+from flame.core.control.transitions import TABLES, Table, title
+from flame.sim.faults import ANSWERS, FAULTS
 from flame.sim.session_manager import POINTS
 
 REQUIRED: tuple[str, ...] = (
-    *(f"executor {old.name} -> {new.name}" for old, followers in TRANSITIONS.items() for new in followers),
-    *("session OPEN", "session CLOSED", "session deleted"),
-    *("task SUCCEED", "task FAILED", "task CANCELLED"),
+    *(f"{table.entity} {title(old)} -> {title(new)}" for table in TABLES for old, new in table.moves),
     *(f"fault {kind}" for kind in FAULTS),
     *(f"killed {point}" for point in POINTS),
+    *(f"broke before {answer.__name__}" for answer in ANSWERS),
+    *("lazy", "former connection of a client closed"),
     *("hang session manager", "hang node", "hang executor", "hang client"),
     *("cut in a message", "disk: lost", "disk: kept", "disk: torn", "ended by its disk"),
     *("executor: its process died", "executor: its node killed it", "executor: ended well", "task run again"),
@@ -24,18 +24,18 @@ REQUIRED: tuple[str, ...] = (
 
 @contextmanager
 def moves_counted(counts: Counter[str]) -> Iterator[None]:
-    """While it lasts, every change of an executor's state is counted."""
-    original = Executor.move
+    """While it lasts, every move along a state table is counted."""
+    original = Table.check
 
-    def move(self: Executor, state: ExecutorState, now_ms: int) -> None:
-        counts[f"executor {self.state.name} -> {state.name}"] += 1
-        original(self, state, now_ms)
+    def check(self: Table[Any], old: Any, new: Any, name: str = "") -> None:
+        original(self, old, new, name)
+        counts[f"{self.entity} {title(old)} -> {title(new)}"] += 1
 
-    Executor.move = move  # type: ignore[method-assign]
+    Table.check = check  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Executor.move = original  # type: ignore[method-assign]
+        Table.check = original  # type: ignore[method-assign]
 
 
 def missing(counts: Mapping[str, int]) -> list[str]:

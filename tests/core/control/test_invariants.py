@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from flame.core.control import invariants
 from flame.core.control.queue import Span
-from flame.model.states import ExecutorState
+from flame.core.control.transitions import NodeLife
+from flame.model.states import ExecutorState, SessionState
 from tests.core.harness import Core, one_session
 
 
@@ -35,6 +37,11 @@ def _miscount_places(core: Core) -> None:
     core.state.places += 1
 
 
+def _ready_without_a_link(core: Core) -> None:
+    core.state.nodes["n1"].link = 0
+    core.state.count_places()
+
+
 def _overbook(core: Core) -> None:
     node = core.state.nodes["n1"]
     node.capacity = node.capacity.minus(node.capacity)
@@ -42,7 +49,10 @@ def _overbook(core: Core) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [_lose_a_task, _queue_a_task_twice, _miscount_bytes, _miscount_places, _hold_less, _wrong_state, _overbook],
+    [
+        *(_lose_a_task, _queue_a_task_twice, _miscount_bytes, _miscount_places, _hold_less, _wrong_state, _overbook),
+        _ready_without_a_link,
+    ],
 )
 def test_damage_is_seen(damage: Callable[[Core], None]) -> None:
     core = one_session(cpu=1, tasks=10)
@@ -51,6 +61,37 @@ def test_damage_is_seen(damage: Callable[[Core], None]) -> None:
     damage(core)
     with pytest.raises(AssertionError):
         invariants.check(core.state)
+
+
+def _start_again(core: Core) -> None:
+    core.state.executors["1-1"].state = ExecutorState.VOID
+
+
+def _open_again(core: Core) -> None:
+    session = core.session("app-000001")
+    session.record = msgspec.structs.replace(session.record, state=SessionState.OPEN)
+
+
+def _run_again(core: Core) -> None:
+    core.session("app-000001").cancelled -= 1
+    core.session("app-000001").succeeded += 1
+
+
+def _await_again(core: Core) -> None:
+    core.state.nodes["n1"].life = NodeLife.AWAITED
+    core.state.nodes["n1"].link = 0
+
+
+@pytest.mark.parametrize("damage", [_start_again, _open_again, _run_again, _await_again])
+def test_a_way_that_no_table_allows_is_seen(damage: Callable[[Core], None]) -> None:
+    core = one_session(cpu=1, tasks=10)
+    core.close("app-000001")
+    checker = invariants.Checker()
+    checker._check_moves(core.state)
+    checker._check_moves(core.state)
+    damage(core)
+    with pytest.raises(AssertionError, match=r" was | were "):
+        checker._check_moves(core.state)
 
 
 def _forget_a_plan(core: Core) -> None:

@@ -75,6 +75,38 @@ def test_a_session_that_was_away_does_not_claim_the_time_it_missed() -> None:
     assert core.session("app-000003").used_ms >= min(first.used_ms, second.used_ms) - 251
 
 
+def _go_on(core: Core, milliseconds: int) -> dict[str, int]:
+    """Let executors work, and go when they are told to; returns the executor time of each session."""
+    used: dict[str, int] = {}
+    for _ in range(milliseconds // 50):
+        core.advance(50)
+        for executor in [one for one in core.state.executors.values() if one.binding and one.binding.leaving]:
+            core.give_back(executor.id, 0, *core.held(executor.id))
+            core.exit(executor.id, left=True)
+        core.start_all()
+        for executor in core.state.executors.values():
+            if executor.binding is not None:
+                name = executor.binding.session.record.name
+                used[name] = used.get(name, 0) + 50
+    return used
+
+
+def test_who_used_what_was_free_does_not_owe_it_to_those_who_come_later() -> None:
+    core = Core()
+    core.join(cpu=4)
+    for name, most in (("a", 3), ("b", 1)):
+        core.attach(name, name, create=SessionSpec(application="app", max_instances=most))
+        core.submit(name, 1, 1000)
+    core.start_all()
+    assert _go_on(core, 20_000) == {"a": 60_000, "b": 20_000}
+    for name in ("c", "d", "e"):
+        core.attach(name, name)
+        core.submit(name, 1, 1000)
+    used = _go_on(core, 10_000)
+    assert sum(used.values()) == 40_000
+    assert all(7_000 <= used.get(name, 0) <= 9_000 for name in "abcde"), used
+
+
 def test_the_warning_of_a_session_that_fits_nowhere_follows_the_nodes() -> None:
     core = Core()
     core.attach("a", create=SessionSpec(application="app", resources=Resources(cpu=4)))

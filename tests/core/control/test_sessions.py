@@ -122,6 +122,21 @@ def test_detaching_and_losing_the_connection_leave_the_session_open() -> None:
     assert not core.state.links
 
 
+def test_a_lost_connection_ends_its_own_attachments_only() -> None:
+    core = Core()
+    for link in ("a", "b"):
+        for number in (1, 2):
+            core.client(link, AttachSession(attachment=number, session_id="", key=f"{link}{number}", create=SPEC))
+    core.lose_client("a")
+    (left,) = core.state.links.values()
+    assert list(left) == [1, 2]
+    assert list(core.state.attachments.values()) == list(left.values())
+    core.client("b", DetachSession(attachment=1))
+    assert [attachment.number for attachment in core.state.attachments.values()] == [2]
+    core.lose_client("b")
+    assert not core.state.links
+
+
 def test_a_closed_session_takes_no_new_submitter_but_a_known_key_gets_its_results() -> None:
     core = Core()
     core.attach("a")

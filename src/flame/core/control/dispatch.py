@@ -7,6 +7,7 @@ from flame.core.control.queue import Span
 from flame.core.control.sessions import delete
 from flame.core.control.state import State, Turn
 from flame.core.control.tasks import resume_cancels
+from flame.core.control.transitions import TaskPlace
 from flame.model.limits import CREDIT_BYTES, CREDIT_MS, LOAD_BYTES, MAX_CHUNK_TASKS, MAX_HELD_RANGES
 from flame.model.messages import AssignTasks, HeldRange, RetractTasks
 from flame.model.states import TaskState
@@ -26,7 +27,7 @@ def dispatch(state: State, turn: Turn, session: Session) -> None:
         resume_cancels(state, turn, session)
     if not session.open:
         # Only after a restart: what was running when the session was closed, and is nobody's now.
-        record_runs(state, turn, session, session.queue.clear(), TaskState.CANCELLED)
+        record_runs(state, turn, session, session.queue.clear(), TaskPlace.QUEUED, TaskState.CANCELLED)
         if not session.bindings:
             state.live.pop(session.record.number, None)
             if session.deleting:
@@ -88,7 +89,7 @@ def _assign(state: State, turn: Turn, session: Session, binding: Binding, span: 
     binding.idle_since_ms = 0
     binding.changed_ms = turn.now_ms
     binding.retract_empty = False
-    session.held_tasks += span.count
+    session.move(TaskPlace.QUEUED, TaskPlace.HELD, span.count)
     message = AssignTasks(attempt=attempt, first=span.first, count=span.count, lengths=lengths, blob=blob)
     stored = span.chunk.turn <= state.durable and binding.turn <= state.durable
     turn.executor(binding, message, stored=stored)

@@ -1,7 +1,8 @@
-"""The entities of the core: applications, sessions, executors, nodes, attachments; and their transition tables.
+"""The entities of the core: applications, sessions, executors, nodes, attachments.
 
-What the user wants (a session open or closed) is kept apart from what was observed (which executors live). Entities
-refer to each other directly; dictionaries in `State` are keyed by number, id or name.
+States change in methods here, along the tables of `transitions`, and nowhere else. What the user wants (a session open
+or closed) is kept apart from what was observed (which executors live). Entities refer to each other directly;
+dictionaries in `State` are keyed by number, id or name.
 """
 
 from collections import deque
@@ -9,21 +10,12 @@ from collections import deque
 import msgspec
 
 from flame.core.control.queue import Chunk, Span, TaskQueue
+from flame.core.control.transitions import EXECUTORS, NODES, SESSIONS, TASKS, NodeLife, TaskPlace
 from flame.model.limits import BLOCK_TASKS
 from flame.model.messages import CancelTasks, ExecutorExited, Range
 from flame.model.records import ApplicationRecord, SessionRecord
 from flame.model.resources import Resources
 from flame.model.states import ExecutorState, NodeState, SessionState
-
-TRANSITIONS: dict[ExecutorState, tuple[ExecutorState, ...]] = {
-    ExecutorState.VOID: (ExecutorState.BINDING,),
-    ExecutorState.IDLE: (ExecutorState.BINDING, ExecutorState.RELEASED),
-    ExecutorState.BINDING: (ExecutorState.BOUND, ExecutorState.UNBINDING, ExecutorState.IDLE),
-    ExecutorState.BOUND: (ExecutorState.UNBINDING, ExecutorState.IDLE),
-    ExecutorState.UNBINDING: (ExecutorState.IDLE,),
-    ExecutorState.RELEASED: (),
-}
-"""Executors. Void: no process was ever started. Idle: it keeps its place on the node, without a process."""
 
 
 class Block(msgspec.Struct, kw_only=True):
@@ -94,7 +86,7 @@ class Session(msgspec.Struct, kw_only=True):
         succeeded, failed, cancelled: tasks that are terminal.
         task_ns: measured time of a task; 0 before the first report.
         start_failures: failures to start or to enter, in a row; the next start is not before `start_after_ms`.
-        used_ms: executor time used until `used_at_ms`.
+        used_ms: executor time used until `used_at_ms`, as far as it counts against others.
         active: it has use for executors, and takes part in the rotation.
         wanted: executors it could use when it was last looked at.
         spilled: some queued payloads are not in memory.
@@ -136,6 +128,9 @@ class Session(msgspec.Struct, kw_only=True):
     stirred: dict[str, "Binding"] = msgspec.field(default_factory=dict)
     unsettled: bool = True
 
+    def __post_init__(self) -> None:
+        SESSIONS.check(None, self.record.state, self.record.name)
+
     @property
     def number(self) -> int:
         """Its number, never used again."""
@@ -160,6 +155,25 @@ class Session(msgspec.Struct, kw_only=True):
         """Add up the executor time used; before each change of its executors."""
         self.used_ms += len(self.bindings) * (now_ms - self.used_at_ms)
         self.used_at_ms = now_ms
+
+    def move(self, old: TaskPlace | None, new: TaskPlace, count: int) -> None:
+        """Some of its tasks change their place: along the table, and counted. The queue counts what is in it."""
+        TASKS.check(old, new, f"of session {self.record.number}")
+        if old is TaskPlace.HELD:
+            self.held_tasks -= count
+        if new is TaskPlace.HELD:
+            self.held_tasks += count
+        elif new is TaskPlace.SUCCEED:
+            self.succeeded += count
+        elif new is TaskPlace.FAILED:
+            self.failed += count
+        elif new is TaskPlace.CANCELLED:
+            self.cancelled += count
+
+    def close(self, now_ms: int) -> None:
+        """It takes no more tasks."""
+        SESSIONS.check(self.record.state, SessionState.CLOSED, self.record.name)
+        self.record = msgspec.structs.replace(self.record, state=SessionState.CLOSED, closed_ms=now_ms)
 
 
 class Held(msgspec.Struct):
@@ -231,10 +245,12 @@ class Executor(msgspec.Struct, kw_only=True):
     application: str = ""
     log_path: str = ""
 
+    def __post_init__(self) -> None:
+        EXECUTORS.check(None, self.state, self.id)
+
     def move(self, state: ExecutorState, now_ms: int) -> None:
         """Change the state; only along the table."""
-        if state not in TRANSITIONS[self.state]:
-            raise AssertionError(f"executor {self.id}: {self.state.name} -> {state.name} is not in the table")
+        EXECUTORS.check(self.state, state, self.id)
         self.state = state
         self.since_ms = now_ms
 
@@ -243,16 +259,16 @@ class Node(msgspec.Struct, kw_only=True):
     """A node: what it offers, and until when it may be trusted to run its executors.
 
     Args:
-        link: its link, or 0 while it is silent; `newest_link`: the last one it joined on.
+        life: what is known of it; it has a link while that is `READY`.
+        link: its link, or 0; `newest_link`: the last one it joined on.
         lease_end_ms: after this all its executors are dead: the end of its lease, and `LEASE_MARGIN_MS` to kill them.
-        known: it has joined since the session manager started (otherwise it is known from stored bindings only).
     """
 
     name: str
+    life: NodeLife = NodeLife.AWAITED
     instance: str = ""
     link: int = 0
     newest_link: int = 0
-    known: bool = False
     capacity: Resources = Resources()
     max_executors: int = 0
     lease_end_ms: int = 0
@@ -261,6 +277,15 @@ class Node(msgspec.Struct, kw_only=True):
     arch: str = ""
     os: str = ""
     executors: dict[str, Executor] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        NODES.check(None, self.life, self.name)
+
+    def move(self, life: NodeLife, link: int = 0) -> None:
+        """Change what is known of it, along the table; with its link, if it has one from now on."""
+        NODES.check(self.life, life, self.name)
+        self.life = life
+        self.link = link
 
     @property
     def places(self) -> int:

@@ -7,6 +7,7 @@ from flame.core.control.outcomes import put_back, record, record_runs
 from flame.core.control.queue import Span, cut
 from flame.core.control.state import State, Turn
 from flame.core.control.tasks import finish_cancels
+from flame.core.control.transitions import TaskPlace
 from flame.kernel.ranges import RangeSet
 from flame.model.chunk import check_columns, slice_columns
 from flame.model.errors import FailureRecord, InvalidArgument, Rejection
@@ -112,21 +113,26 @@ def _claim(binding: Binding, part: HeldRange) -> None:
     session = binding.session
     end = part.first + part.count
     spans = session.queue.remove(part.first, end)
+    queued = sum(span.count for span in spans)
     for other in session.bindings.values():
         for attempt in [a for a in other.held if a < part.attempt and other is not binding]:
             spans.extend(take(other, attempt, part.first, part.count))
     if not spans:
         return
     count = sum(span.count for span in spans)
+    if queued:
+        session.move(TaskPlace.QUEUED, TaskPlace.HELD, queued)
     known = binding.held.setdefault(part.attempt, Held([], 0))
     known.spans.extend(sorted(spans, key=lambda span: span.first))
     binding.idle_since_ms = 0
     binding.held_tasks += count
-    session.held_tasks += count
 
 
 def take(binding: Binding, attempt: int, first: int, count: int) -> list[Span]:
-    """Take [first, first + count) of an attempt out of what an executor holds; what it does not hold is left out."""
+    """Take [first, first + count) of an attempt out of what an executor holds; what it does not hold is left out.
+
+    For their session these tasks count as held until they are put back or recorded, which the caller does.
+    """
     held = binding.held.get(attempt)
     if held is None or count < 1:
         return []
@@ -142,7 +148,6 @@ def take(binding: Binding, attempt: int, first: int, count: int) -> list[Span]:
             binding.held_bytes -= held.nbytes
     tasks = sum(span.count for span in taken)
     binding.held_tasks -= tasks
-    binding.session.held_tasks -= tasks
     return taken
 
 
@@ -174,10 +179,11 @@ def on_report_outcomes(state: State, turn: Turn, binding: Binding, message: Repo
     for outcome in message.outcomes:
         spans = take(binding, outcome.attempt, outcome.first, outcome.count)
         if sum(span.count for span in spans) == outcome.count:
-            record(state, turn, session, spans, outcome.state, outcome.states, outcome.lengths, outcome.blob)
+            columns = outcome.states, outcome.lengths, outcome.blob
+            record(state, turn, session, spans, TaskPlace.HELD, outcome.state, columns)
         else:
             for span in spans:
-                record(state, turn, session, [span], *_part(outcome, span))
+                record(state, turn, session, [span], TaskPlace.HELD, outcome.state, _part(outcome, span))
         if outcome.busy_ns:
             each = outcome.busy_ns / outcome.count
             session.task_ns += (each - session.task_ns) * (_TASK_TIME_WEIGHT if session.task_ns else 1.0)
@@ -196,11 +202,11 @@ def _check_outcome(outcome: Outcome) -> None:
     check_columns(outcome.count, outcome.lengths, outcome.blob)
 
 
-def _part(outcome: Outcome, span: Span) -> tuple[TaskState, bytes, bytes, bytes]:
+def _part(outcome: Outcome, span: Span) -> tuple[bytes, bytes, bytes]:
     """The columns of an outcome for some of its tasks."""
     low = span.first - outcome.first
     columns = slice_columns(outcome.lengths, outcome.blob, low, span.count)
-    return outcome.state, outcome.states[low : low + span.count], *columns
+    return outcome.states[low : low + span.count], *columns
 
 
 def on_tasks_retracted(state: State, turn: Turn, binding: Binding, message: TasksRetracted) -> None:
@@ -299,11 +305,13 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
     spans = [span for held in binding.held.values() for span in held.spans]
     if exit is not None and executor.id in session.unaccounted:
         # It died before it could say what it held: what it ran is in the queue.
-        spans.extend(session.queue.remove(exit.current, exit.current + 1))
+        claimed = session.queue.remove(exit.current, exit.current + 1)
+        if claimed:
+            session.move(TaskPlace.QUEUED, TaskPlace.HELD, 1)
+        spans.extend(claimed)
     for span in spans:
         # Handed out again only once it is stored that this executor is gone.
         span.chunk.turn = state.turn
-    session.held_tasks -= binding.held_tasks
     binding.held.clear()
     binding.held_tasks = binding.held_bytes = 0
     if exit is not None and exit.current:
@@ -353,7 +361,7 @@ def _count_death(
         when = "while it ran this task, or held it"
         failure = FailureRecord(f"the executor ended with {how} {when}, {deaths} times in all")
         session.deaths[task] = deaths
-        record_runs(state, turn, session, spans, TaskState.FAILED, failure.encode())
+        record_runs(state, turn, session, spans, TaskPlace.HELD, TaskState.FAILED, failure.encode())
         return
     session.deaths[task] = deaths
     turn.writes.append(PutDeaths(DeathsRecord(session=session.record.number, task=task, count=deaths)))
@@ -368,7 +376,7 @@ def _count_host_end(
     if spans and ends >= MAX_HOST_ENDS:
         text = f"the process that its node forks executors from ended while this task ran, {ends} times in all"
         failure = FailureRecord(text, type="ExecutorDied")
-        record_runs(state, turn, session, spans, TaskState.FAILED, failure.encode())
+        record_runs(state, turn, session, spans, TaskPlace.HELD, TaskState.FAILED, failure.encode())
     else:
         put_back(state, turn, session, spans)
 
@@ -384,7 +392,7 @@ def _start_failed(state: State, turn: Turn, session: Session, exit: ExecutorExit
             failure.type,
             failure.traceback,
         )
-        record_runs(state, turn, session, session.queue.clear(), TaskState.FAILED, reason.encode())
+        record_runs(state, turn, session, session.queue.clear(), TaskPlace.QUEUED, TaskState.FAILED, reason.encode())
         session.start_failures = 0
         delay = 1_000
     session.start_after_ms = turn.now_ms + delay

@@ -1,14 +1,21 @@
 """What is always true of the state between turns; checked after every turn in tests and simulation."""
 
+from collections.abc import Mapping
+from enum import IntEnum
 from itertools import islice
 from operator import attrgetter
+from typing import TypeVar
 
 from flame.core.control.entities import Binding, Session
 from flame.core.control.placement import view_of
 from flame.core.control.queue import Chunk, Span
 from flame.core.control.state import State
+from flame.core.control.transitions import EXECUTORS, NODES, SESSIONS, NodeLife, Table, title
 from flame.core.scheduling.plan import plan
-from flame.model.states import ExecutorState
+from flame.model.states import ExecutorState, SessionState
+
+Name = TypeVar("Name", int, str)
+S = TypeVar("S", bound=IntEnum)
 
 
 def check(state: State) -> None:
@@ -22,6 +29,10 @@ class Checker:
     def __init__(self) -> None:
         self._sessions: dict[int, tuple[tuple[object, ...], int]] = {}
         self._attachments: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._terminal: dict[int, tuple[int, int, int]] = {}
+        self._session_states: dict[int, SessionState] = {}
+        self._executor_states: dict[str, ExecutorState] = {}
+        self._node_lives: dict[str, NodeLife] = {}
 
     def check(self, state: State) -> None:
         """Raise `AssertionError` for the first invariant that does not hold."""
@@ -37,7 +48,25 @@ class Checker:
         assert state.resident_bytes == resident, f"resident bytes {state.resident_bytes}, counted {resident}"
         _check_executors(state)
         self._check_attachments(state)
+        self._check_moves(state)
         _check_nodes(state)
+
+    def _check_moves(self, state: State) -> None:
+        """Since the last time everything has moved along its table: what was there, what is new, and what is gone."""
+        terminal = {number: (s.succeeded, s.failed, s.cancelled) for number, s in state.sessions.items()}
+        if terminal != self._terminal:
+            for number, counts in terminal.items():
+                before = self._terminal.get(number, counts)
+                fewer = any(now < then for now, then in zip(counts, before, strict=True))
+                assert not fewer, f"session {number}: {before} tasks were terminal, and now {counts} are"
+            self._terminal = terminal
+        sessions = {number: session.record.state for number, session in state.sessions.items()}
+        executors = {executor.id: executor.state for executor in state.executors.values()}
+        nodes = {node.name: node.life for node in state.nodes.values()}
+        _check_ways(SESSIONS, self._session_states, sessions)
+        _check_ways(EXECUTORS, self._executor_states, executors, gone=ExecutorState.RELEASED)
+        _check_ways(NODES, self._node_lives, nodes)
+        self._session_states, self._executor_states, self._node_lives = sessions, executors, nodes
 
     def _check_attachments(self, state: State) -> None:
         attachments: dict[tuple[int, int], tuple[int, int, int]] = {}
@@ -69,6 +98,17 @@ def _look(session: Session) -> tuple[object, ...]:
         session.succeeded, session.failed, session.cancelled, session.held_tasks, len(session.unaccounted),
         [(binding.number, binding.held_tasks, binding.held_bytes, len(binding.held)) for binding in bindings.values()],
     )  # fmt: skip
+
+
+def _check_ways(table: Table[S], before: Mapping[Name, S], now: Mapping[Name, S], gone: S | None = None) -> None:
+    """Between two looks, each entity has gone a way of its table; `gone` is where it ends."""
+    if before == now:
+        return
+    for name, state in now.items():
+        old = before.get(name)
+        assert table.leads(old, state), f"{table.entity} {name} was {title(old)}, and is {title(state)}"
+    for name, old in before.items():
+        assert name in now or table.leads(old, gone), f"{table.entity} {name} was {title(old)}, and is gone"
 
 
 def _check_executors(state: State) -> None:
@@ -145,6 +185,8 @@ def _check_nodes(state: State) -> None:
     places = 0
     for node in state.nodes.values():
         places += node.places
+        assert (node.life is NodeLife.READY) == (node.link > 0), f"node {node.name} is {node.life.name} on {node.link}"
+        assert node.life is not NodeLife.EXPIRED or not node.executors, f"node {node.name} is dead and has executors"
         if not node.link:
             continue
         count = cpu = memory_bytes = gpu = 0

@@ -4,6 +4,7 @@ from flame.core.control.effects import DropNodeLink
 from flame.core.control.entities import Node
 from flame.core.control.executors import LINK_END_MS, adopt, end_binding, entered, on_executor_exited, remove
 from flame.core.control.state import State, Turn
+from flame.core.control.transitions import NODES, NodeLife
 from flame.model.errors import Rejection
 from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
 from flame.model.messages import EndExecutor, ExecutorExited, ExecutorStarted, JoinNode, NodeJoined, PingNode, PongNode
@@ -11,7 +12,9 @@ from flame.model.messages import EndExecutor, ExecutorExited, ExecutorStarted, J
 
 def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None:
     """A node presents itself: what it lists lives, all else that we knew there is gone."""
-    node = state.nodes.setdefault(message.node, Node(name=message.node))
+    node = state.nodes.get(message.node)
+    if node is None:
+        node = state.nodes[message.node] = Node(name=message.node)
     if link < node.newest_link:
         error = Rejection("UNAVAILABLE", f"node {message.node!r} has joined on a newer link")
         turn.now.append(DropNodeLink(message.node, link, error))
@@ -27,8 +30,9 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     if node.instance != message.instance:
         for idle in [executor for executor in node.executors.values() if executor.binding is None]:
             remove(state, turn, idle)
-    node.link = node.newest_link = link
-    node.instance, node.known = message.instance, True
+    node.move(NodeLife.READY, link)
+    node.newest_link = link
+    node.instance = message.instance
     node.capacity, node.max_executors = message.capacity, message.max_executors
     node.host, node.arch, node.os = message.host, message.arch, message.os
     state.count_places()
@@ -92,7 +96,7 @@ def on_node_lost(state: State, turn: Turn, node_name: str, link: int) -> None:
     """The link is over: the node's executors go on until its lease is over; nothing new is placed there."""
     node = state.nodes.get(node_name)
     if node is not None and node.link == link:
-        node.link = 0
+        node.move(NodeLife.SILENT)
         state.count_places()
         state.replan = True
 
@@ -105,8 +109,8 @@ def on_lease_deadline(state: State, turn: Turn, node: Node) -> None:
     if node.link:
         error = Rejection("UNAVAILABLE", f"node {node.name!r}: no ping for {state.settings.lease_ms} ms")
         turn.now.append(DropNodeLink(node.name, node.link, error))
-        node.link = 0
-        state.count_places()
+    node.move(NodeLife.EXPIRED)
+    state.count_places()
     for executor in list(node.executors.values()):
         if executor.binding is not None:
             end_binding(state, turn, executor.binding, None)
@@ -118,4 +122,5 @@ def on_lease_deadline(state: State, turn: Turn, node: Node) -> None:
 
 def on_forget_deadline(state: State, turn: Turn, node: Node) -> None:
     """The node has been silent so long that it is no part of the cluster any more; it may join again at any time."""
+    NODES.check(node.life, None, node.name)
     del state.nodes[node.name]

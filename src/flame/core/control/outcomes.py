@@ -6,6 +6,7 @@ from flame.core.control.effects import ReadSegments, TellWatch
 from flame.core.control.entities import Attachment, Session
 from flame.core.control.queue import Span
 from flame.core.control.state import State, Turn
+from flame.core.control.transitions import TaskPlace
 from flame.model.limits import TASK_OVERHEAD_BYTES
 from flame.model.messages import AcknowledgeSegments, Range, Segment
 from flame.model.records import PutSegment, SegmentRecord
@@ -17,12 +18,16 @@ def record(
     turn: Turn,
     session: Session,
     spans: Iterable[Span],
+    was: TaskPlace,
     outcome: TaskState,
-    states: bytes = b"",
-    lengths: bytes = b"",
-    blob: bytes = b"",
+    columns: tuple[bytes, bytes, bytes] = (b"", b"", b""),
 ) -> None:
-    """Store that the tasks of `spans` (contiguous, taken out of queue and executors by the caller) are terminal."""
+    """Store that the tasks of `spans` (contiguous, taken from where they were by the caller) are terminal.
+
+    Args:
+        columns: their states, if they differ; lengths; and blob.
+    """
+    states, lengths, blob = columns
     first, count = 0, 0
     for span in spans:
         first = first or span.first
@@ -44,9 +49,13 @@ def record(
     turn.nbytes += len(blob)
     failed = states.count(TaskState.FAILED) if states else count * (outcome is TaskState.FAILED)
     cancelled = states.count(TaskState.CANCELLED) if states else count * (outcome is TaskState.CANCELLED)
-    session.failed += failed
-    session.cancelled += cancelled
-    session.succeeded += count - failed - cancelled
+    for place, part in (
+        (TaskPlace.SUCCEED, count - failed - cancelled),
+        (TaskPlace.FAILED, failed),
+        (TaskPlace.CANCELLED, cancelled),
+    ):
+        if part:
+            session.move(was, place, part)
     for counts in (session.deaths, session.host_ends):
         if counts:
             for task in [task for task in counts if first <= task < first + count]:
@@ -71,25 +80,32 @@ def release(state: State, span: Span) -> None:
 
 
 def record_runs(
-    state: State, turn: Turn, session: Session, spans: Sequence[Span], outcome: TaskState, shared: bytes = b""
+    state: State,
+    turn: Turn,
+    session: Session,
+    spans: Sequence[Span],
+    was: TaskPlace,
+    outcome: TaskState,
+    shared: bytes = b"",
 ) -> None:
     """Store one outcome for many tasks: a segment for each contiguous run, ascending.
 
     Args:
+        was: where they were until the caller took them.
         shared: the payload of every one of them, stored once per segment.
     """
     run: list[Span] = []
     for span in sorted(spans, key=lambda span: span.first):
         if run and run[-1].first + run[-1].count != span.first:
-            record(state, turn, session, run, outcome, blob=shared)
+            record(state, turn, session, run, was, outcome, (b"", b"", shared))
             run = []
         run.append(span)
     if run:
-        record(state, turn, session, run, outcome, blob=shared)
+        record(state, turn, session, run, was, outcome, (b"", b"", shared))
 
 
 def put_back(state: State, turn: Turn, session: Session, spans: list[Span]) -> None:
-    """Return unstarted tasks to the queue; of a closed session, and where a cancel waits for them, cancel them."""
+    """Return unstarted tasks of an executor to the queue; cancel those that a cancel waits for or nobody wants more."""
     for cancel in session.cancels:
         inside: list[Span] = []
         rest: list[Span] = []
@@ -101,13 +117,15 @@ def put_back(state: State, turn: Turn, session: Session, spans: list[Span]) -> N
                 rest.append(span)
         if inside:
             cancel.cancelled.extend(Range(span.first, span.count) for span in inside)
-            record_runs(state, turn, session, inside, TaskState.CANCELLED)
+            record_runs(state, turn, session, inside, TaskPlace.HELD, TaskState.CANCELLED)
         spans = rest
     if session.open:
+        if spans:  # counted first: the queue lets spans grow into each other
+            session.move(TaskPlace.HELD, TaskPlace.QUEUED, sum(span.count for span in spans))
         session.queue.put_back(spans)
         session.spilled = session.spilled or not all(span.chunk.resident for span in spans)
     else:
-        record_runs(state, turn, session, spans, TaskState.CANCELLED)
+        record_runs(state, turn, session, spans, TaskPlace.HELD, TaskState.CANCELLED)
     state.touch(session)
 
 

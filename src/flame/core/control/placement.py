@@ -16,7 +16,7 @@ from flame.model.states import ExecutorState
 def notice_demand(state: State, session: Session) -> None:
     """Ask for a new plan if the session can use more executors than it has and has not asked for them yet."""
     wanted = session.wanted
-    _look(state, session)
+    session.wanted = wants(state, session)
     more = session.wanted != wanted and session.wanted > session.staying
     less = session.wanted < wanted and state.contended
     state.replan = state.replan or more or less
@@ -39,7 +39,7 @@ def wants(state: State, session: Session) -> int:
 
 
 def _look(state: State, session: Session) -> None:
-    """Note what a session wants now.
+    """Note what a session wants now; what all have used is added up to now.
 
     One that becomes active starts just behind the others: its turn is soon, but it has no old claims.
     """
@@ -52,11 +52,21 @@ def _look(state: State, session: Session) -> None:
     session.active = active
 
 
+def _forgive(state: State) -> None:
+    """Nobody waited since the last plan: whoever had much of what was free owes nothing to those who wanted less."""
+    holders = [session for session in state.live.values() if session.bindings]
+    least_ms = min((session.used_ms for session in holders), default=0)
+    for session in holders:
+        session.used_ms = least_ms
+
+
 def replan(state: State, turn: Turn) -> None:
     """Let the scheduler decide, and do what it says."""
     state.replan = False
     for session in state.live.values():
         session.account(turn.now_ms)
+    if not state.contended:
+        _forgive(state)
     for session in state.live.values():
         _look(state, session)
     view = view_of(state, turn.now_ms)

@@ -3,6 +3,7 @@
 from flame.core.control.entities import Application, Binding, Block, Executor, Node, Session, Settings
 from flame.core.control.queue import Chunk, Span
 from flame.core.control.state import State
+from flame.core.control.transitions import TaskPlace
 from flame.kernel.ranges import RangeSet
 from flame.model.limits import BLOCK_TASKS, LEASE_MARGIN_MS, RECONNECT_GRACE_MS
 from flame.model.records import Snapshot
@@ -56,6 +57,7 @@ def _recover_blocks(state: State, snapshot: Snapshot) -> None:
 
 
 def _recover_outcomes(state: State, snapshot: Snapshot) -> dict[int, RangeSet]:
+    """Count what is terminal: it was moved there before this start."""
     done: dict[int, RangeSet] = {}
     for segment in snapshot.segments:
         session = state.sessions.get(segment.session)
@@ -97,6 +99,7 @@ def _recover_queues(state: State, snapshot: Snapshot, done: dict[int, RangeSet])
         session.spilled = True
         for low, high in gaps:
             session.queue.append(Span(chunk, low, high - low))
+        session.move(None, TaskPlace.QUEUED, live)
 
 
 def _recover_bindings(state: State, snapshot: Snapshot, now_ms: int) -> None:

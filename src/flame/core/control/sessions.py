@@ -7,6 +7,7 @@ from flame.core.control.executors import leave
 from flame.core.control.outcomes import catch_up, record_runs
 from flame.core.control.state import State, Turn
 from flame.core.control.tasks import check_accepting, take_block
+from flame.core.control.transitions import SESSIONS, TaskPlace
 from flame.model.errors import (
     Aborted,
     AlreadyExists,
@@ -28,7 +29,7 @@ from flame.model.messages import AttachmentEnded, AttachSession, DetachSession, 
 from flame.model.records import DeleteSession, PutSession, SessionRecord
 from flame.model.resources import Resources
 from flame.model.specs import SessionSpec, check_session_id
-from flame.model.states import ApplicationState, SessionState, TaskState
+from flame.model.states import ApplicationState, TaskState
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -99,7 +100,7 @@ def on_attach_session(state: State, turn: Turn, link: int, message: AttachSessio
     try:
         if (link, number) in state.attachments:
             raise InvalidArgument(f"attachment {number} is in use on this connection")
-        if state.links.get(link, 0) >= MAX_ATTACHMENTS_PER_CONNECTION:
+        if len(state.links.get(link, ())) >= MAX_ATTACHMENTS_PER_CONNECTION:
             raise ResourceExhausted(
                 f"{MAX_ATTACHMENTS_PER_CONNECTION} sessions are attached to this connection already"
             )
@@ -122,7 +123,7 @@ def on_attach_session(state: State, turn: Turn, link: int, message: AttachSessio
     attachment.due = session.last_sequence
     attachment.behind = session.last_sequence > attachment.sent
     state.attachments[link, number] = attachment
-    state.links[link] = state.links.get(link, 0) + 1
+    state.links.setdefault(link, {})[number] = attachment
     session.attachments.append(attachment)
     if block is not None:
         block.attachment = attachment
@@ -172,9 +173,8 @@ def on_detach_session(state: State, turn: Turn, link: int, message: DetachSessio
 
 def on_client_lost(state: State, turn: Turn, link: int) -> None:
     """The client's link is over: all its attachments end; the sessions go on."""
-    if link in state.links:
-        for attachment in [a for (owner, _), a in state.attachments.items() if owner == link]:
-            _forget(state, attachment)
+    for attachment in list(state.links.get(link, {}).values()):
+        _forget(state, attachment)
 
 
 def end_attachment(state: State, turn: Turn, attachment: Attachment, error: FlameError) -> None:
@@ -185,8 +185,9 @@ def end_attachment(state: State, turn: Turn, attachment: Attachment, error: Flam
 
 def _forget(state: State, attachment: Attachment) -> None:
     del state.attachments[attachment.link, attachment.number]
-    state.links[attachment.link] -= 1
-    if not state.links[attachment.link]:
+    of_link = state.links[attachment.link]
+    del of_link[attachment.number]
+    if not of_link:
         del state.links[attachment.link]
     session = attachment.session
     session.attachments = [other for other in session.attachments if other is not attachment]
@@ -236,30 +237,20 @@ def on_session_close(state: State, turn: Turn, event: SessionCloseRequested) -> 
 
 def close(state: State, turn: Turn, session: Session) -> None:
     """Close an open session."""
-    old = session.record
-    session.record = SessionRecord(
-        number=old.number,
-        name=old.name,
-        spec=old.spec,
-        state=SessionState.CLOSED,
-        created_ms=old.created_ms,
-        closed_ms=turn.now_ms,
-        tenant=old.tenant,
-        labels=old.labels,
-    )
+    session.close(turn.now_ms)
     turn.finish_rows()
     turn.writes.append(PutSession(session.record))
-    application = state.applications.get(old.spec.application)
+    application = state.applications.get(session.record.spec.application)
     if application is not None:
         application.open_sessions -= 1
     if not session.unaccounted:
-        record_runs(state, turn, session, session.queue.clear(), TaskState.CANCELLED)
+        record_runs(state, turn, session, session.queue.clear(), TaskPlace.QUEUED, TaskState.CANCELLED)
     session.wanted = 0
-    state.deadlines.drop(("unfit", old.number))
+    state.deadlines.drop(("unfit", session.record.number))
     for binding in list(session.bindings.values()):
         leave(state, turn, binding)
     if not session.bindings:
-        state.live.pop(old.number, None)
+        state.live.pop(session.record.number, None)
     announce(turn, session)
     state.replan = True
 
@@ -293,6 +284,7 @@ def on_session_delete(state: State, turn: Turn, event: SessionDeleteRequested) -
 
 def delete(state: State, turn: Turn, session: Session) -> None:
     """Forget a session without executors and answer who asked for it; its rows are deleted in the background."""
+    SESSIONS.check(session.record.state, None, session.record.name)
     requests, session.deleting = session.deleting, []
     for request in requests:
         turn.after.append(Answer(request, session=session.record.number))

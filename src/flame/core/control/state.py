@@ -28,6 +28,7 @@ class State(msgspec.Struct, kw_only=True):
         dirty: sessions whose queue or executors changed in this turn.
         replan: executors have to be placed again.
         contended: the last plan could not give every session what it wants.
+        links: attachments of each link of a client, by number: a link that ends is not looked for among all.
         resident_bytes: payloads of queued tasks in memory.
         low_space: the store is nearly full; new work is refused.
     """
@@ -47,7 +48,7 @@ class State(msgspec.Struct, kw_only=True):
     executors: dict[str, Executor] = msgspec.field(default_factory=dict)
     nodes: dict[str, Node] = msgspec.field(default_factory=dict)
     attachments: dict[tuple[int, int], Attachment] = msgspec.field(default_factory=dict)
-    links: dict[int, int] = msgspec.field(default_factory=dict)
+    links: dict[int, dict[int, Attachment]] = msgspec.field(default_factory=dict)
     watches: dict[int, tuple[Session, int]] = msgspec.field(default_factory=dict)
     deadlines: Deadlines[DeadlineName] = msgspec.field(default_factory=Deadlines)
     places: int = 0

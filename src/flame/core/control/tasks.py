@@ -7,6 +7,7 @@ from flame.core.control.outcomes import record_runs
 from flame.core.control.queries import unfinished_state, was_submitted
 from flame.core.control.queue import Chunk, Span
 from flame.core.control.state import State, Turn
+from flame.core.control.transitions import TaskPlace
 from flame.model.errors import (
     FailedPrecondition,
     FlameError,
@@ -109,6 +110,7 @@ def enqueue(
     else:
         session.spilled = True
     session.queue.append(Span(chunk, first, count))
+    session.move(None, TaskPlace.QUEUED, count)
     state.touch(session)
 
 
@@ -161,7 +163,7 @@ def _cancel(state: State, turn: Turn, attachment: Attachment, message: CancelTas
     session = attachment.session
     first, end = message.first, message.first + max(0, message.count)
     queued = session.queue.remove(first, end)
-    record_runs(state, turn, session, queued, TaskState.CANCELLED)
+    record_runs(state, turn, session, queued, TaskPlace.QUEUED, TaskState.CANCELLED)
     state.touch(session)
     cancel = PendingCancel(
         attachment=attachment,
