@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flame.model.errors import Aborted, FlameError, NotFound, Rejection, Unavailable
 from flame.model.limits import RESULT_WINDOW_BYTES
-from flame.model.messages import Call, Message, Refused, Reply, Segment, SubmitChunk, Welcome
+from flame.model.messages import Call, Hello, Message, Refused, Reply, Segment, SubmitChunk, Welcome
 from flame.model.specs import SessionSpec
 from flame.model.states import TaskState
 from flame.protocol.client import ClientStream
@@ -327,3 +327,13 @@ def test_a_call_is_marked_as_repeated_only_when_it_went_over_two_links() -> None
     assert wire.stream.repeated == {waiting, sent}
     wire.stream.abandon(sent)
     assert wire.stream.repeated == {waiting}
+
+
+def test_it_says_on_every_link_who_it_is() -> None:
+    stream = ClientStream("test", "me")
+    for _ in range(2):
+        stream.opened()
+        (hello,) = stream.outbox
+        assert isinstance(hello, Hello)
+        assert (hello.software, hello.client) == ("test", "me")
+        stream.lost()

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from flame.model.limits import GIB
+from flame.model.limits import GIB, MAX_CLIENT_ID_CHARS
 from flame.model.messages import (
     PROTOCOL_VERSION,
     AttachExecutor,
@@ -21,7 +21,7 @@ from flame.model.messages import (
     Welcome,
 )
 from flame.model.resources import Resources
-from flame.protocol.peers import _MAY_SAY, PeerEnd
+from flame.protocol.peers import _MAY_SAY, ClientLinks, PeerEnd
 
 WELCOME = Welcome(store_id="store", epoch=3)
 JOIN = JoinNode(node="n1", instance="i", capacity=Resources(cpu=1, memory_bytes=GIB))
@@ -94,3 +94,33 @@ def test_a_node_presents_itself_first_and_stays_who_it_is() -> None:
 
 def test_nobody_may_say_anything_before_the_hello() -> None:
     assert code(PeerEnd(lambda hello: WELCOME).check(PingNode(1))) == "INVALID_ARGUMENT"
+
+
+def test_a_client_says_who_it_is_within_a_limit() -> None:
+    end = PeerEnd(lambda hello: WELCOME)
+    assert code(end.greet(Hello(role=Role.CLIENT, client="c" * (MAX_CLIENT_ID_CHARS + 1)))) == "INVALID_ARGUMENT"
+    assert end.role is None
+    assert end.greet(Hello(role=Role.CLIENT, client="c" * MAX_CLIENT_ID_CHARS)) is WELCOME
+    assert end.client == "c" * MAX_CLIENT_ID_CHARS
+    node = PeerEnd(lambda hello: WELCOME)
+    node.greet(Hello(role=Role.NODE, client="c"))
+    assert not node.client
+
+
+def test_a_new_link_of_a_client_ends_its_former_one() -> None:
+    links: ClientLinks[str] = ClientLinks()
+    assert links.came("a", 1, "first of a") is None
+    assert links.came("b", 2, "first of b") is None
+    assert links.came("a", 3, "second of a") == "first of a"
+    links.left("a", 1)
+    assert links.came("a", 2, "late one of a") == "late one of a"
+    assert links.came("a", 4, "third of a") == "second of a"
+    links.left("a", 4)
+    assert links.came("a", 5, "fourth of a") is None
+
+
+def test_nothing_follows_from_a_client_that_does_not_say_who_it_is() -> None:
+    links: ClientLinks[str] = ClientLinks()
+    assert links.came("", 1, "one") is None
+    assert links.came("", 2, "another") is None
+    links.left("", 1)

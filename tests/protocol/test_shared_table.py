@@ -10,7 +10,8 @@ from flame.model.limits import MAX_HELD_RANGES
 from flame.model.messages import HeldRange
 from flame.protocol.shared_table import CURRENT, MAX_FAILURE_BYTES, TABLE_BYTES, Phase, SharedTable
 
-words = st.integers(0, (1 << 64) - 1)
+numbers = st.integers(1, 1 << 62)
+RANGES = st.builds(HeldRange, numbers, numbers, st.integers(1, (1 << 62) - 1))
 
 
 def both_sides() -> tuple[SharedTable, SharedTable]:
@@ -24,7 +25,7 @@ def test_a_fresh_table_says_nothing() -> None:
     assert (reader.held(), reader.failure()) == ((), b"")
 
 
-@given(st.lists(st.lists(st.builds(HeldRange, words, words, words), max_size=MAX_HELD_RANGES), max_size=4))
+@given(st.lists(st.lists(RANGES, max_size=MAX_HELD_RANGES), max_size=4))
 def test_the_other_side_sees_the_last_ranges(rows: list[list[HeldRange]]) -> None:
     writer, reader = both_sides()
     for row in rows:
@@ -38,6 +39,24 @@ def test_too_many_ranges_are_unknown_ranges() -> None:
     assert reader.held() is None
     writer.hold([])
     assert reader.held() == ()
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [(1 << 63, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1 << 63, 1), (1, 1, 1 << 63), (1, 1 << 62, 1 << 62)],
+)
+def test_what_cannot_be_ranges_makes_the_table_unreadable(impossible: tuple[int, int, int]) -> None:
+    writer, reader = both_sides()
+    writer.hold([HeldRange(1, 1, 1), HeldRange(*impossible)])
+    assert reader.held() is None
+
+
+def test_what_cannot_be_a_task_is_none() -> None:
+    writer, reader = both_sides()
+    writer.words[CURRENT] = (1 << 63) - 1
+    assert (reader.current, reader.charged) == (0, 0)
+    writer.words[CURRENT] = (1 << 63) - 2
+    assert reader.current == (1 << 63) - 2
 
 
 def test_a_death_in_an_update_leaves_the_old_ranges() -> None:

@@ -1,10 +1,13 @@
 """The published Frontend: what each of its 18 methods answers, and to what it says no."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from flame.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from flame.model.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, TooLarge
+from flame.model.limits import MAX_UNARY_PER_TURN
+from flame.session_manager.frontend import LISTED_AT_ONCE
 from flame.wire.published import FRONTEND_METHODS, frontend, types
 from tests.session_manager.served import Served, serve
 
@@ -238,6 +241,16 @@ def test_a_request_that_cannot_be_read_is_an_invalid_argument() -> None:
     serve(test)
 
 
+def test_a_long_request_without_a_payload_is_refused_unread() -> None:
+    async def test(served: Served) -> None:
+        labels = types.ApplicationSpec(labels=["x" * 1000] * 1100)
+        with pytest.raises(TooLarge, match=r"a request of \d+ bytes is over the limit of 1048576"):
+            await served.call("RegisterApplication", frontend.RegisterApplicationRequest(name="a", application=labels))
+        await create(served, common_data=bytes(2 << 20))
+
+    serve(test)
+
+
 def test_a_list_leaves_common_data_out() -> None:
     async def test(served: Served) -> None:
         await create(served, common_data=b"large")
@@ -255,5 +268,31 @@ def test_refused_registrations_carry_their_code_and_hint() -> None:
         done: Any = await served.call("RegisterApplication", request)
         assert (done.return_code, done.code) == (-1, "ALREADY_EXISTS")
         assert done.hint
+
+    serve(test)
+
+
+def test_a_long_list_leaves_turns_to_others_and_is_whole() -> None:
+    async def test(served: Served) -> None:
+        count = 2 * LISTED_AT_ONCE * MAX_UNARY_PER_TURN
+        for at in range(count):
+            await create(served, f"s-{at}")
+        passes = 0
+
+        async def other() -> None:
+            nonlocal passes
+            while True:
+                await asyncio.sleep(0)
+                passes += 1
+
+        beside = asyncio.ensure_future(other())
+        listing = asyncio.ensure_future(served.call("ListSession", frontend.ListSessionRequest()))
+        await asyncio.sleep(0)  # it has begun
+        await served.call("CloseSession", frontend.CloseSessionRequest(session_id=f"s-{count - 1}"))
+        await served.call("DeleteSession", frontend.DeleteSessionRequest(session_id=f"s-{count - 1}"))
+        listed: Any = await listing
+        beside.cancel()
+        assert [session.metadata.id for session in listed.sessions] == [f"s-{at}" for at in range(count)]
+        assert passes >= 2
 
     serve(test)

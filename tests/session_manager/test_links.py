@@ -262,3 +262,49 @@ def test_the_oldest_of_too_many_strangers_goes() -> None:
         assert len(door.strangers) == 2
 
     serve(test)
+
+
+def test_of_two_links_of_a_client_only_the_newer_one_is_heard() -> None:
+    async def test(served: Served) -> None:
+        door = reception(served)
+        found = [RecordingLink() for _ in range(3)]
+        peers = [door.connected(link) for link in found]
+        create = AttachSession(attachment=1, session_id="s", key="k", create=SessionSpec(application="flmping"))
+        for peer, link, client in zip(peers, found, ("one", "one", "another"), strict=True):
+            peer.received(Hello(role=Role.CLIENT, client=client))
+            assert isinstance(await link.next(), Welcome)
+        assert [link.closed for link in found] == [True, False, False]
+        peers[0].received(create)
+        peers[0].received(Call(id=1, method="/flame.v1.Frontend/ListSession", payload=b""))
+        peers[1].received(Call(id=2, method="/flame.v1.Frontend/ListSession", payload=b""))
+        reply = await found[1].next()
+        assert isinstance(reply, Reply)
+        assert "s" not in served.driver.state.sessions_by_name
+        assert not found[0].sent
+        peers[0].closed("")
+        late = RecordingLink()
+        door.connected(late).received(Hello(role=Role.CLIENT, client="one"))
+        assert found[1].closed
+        assert not late.closed
+
+    serve(test)
+
+
+def test_what_a_former_link_has_asked_and_is_not_begun_is_dropped() -> None:
+    async def test(served: Served) -> None:
+        door = reception(served)
+        former, newer = RecordingLink(), RecordingLink()
+        peer = door.connected(former)
+        peer.received(Hello(role=Role.CLIENT, client="one"))
+        await former.next()
+        for number in range(2 * MAX_CALLS_PER_CONNECTION):
+            peer.received(Call(id=number, method="/flame.v1.Frontend/ListSession", payload=b""))
+        for number in range(2 * MAX_MESSAGES_AT_ONCE):
+            peer.received(CancelTasks(attachment=1, request=number, first=1, count=1))
+        door.connected(newer).received(Hello(role=Role.CLIENT, client="one"))
+        assert isinstance(await newer.next(), Welcome)
+        await served.driver.settled()
+        assert former.closed
+        assert not former.sent
+
+    serve(test)

@@ -3,7 +3,7 @@
 import asyncio
 
 from flame.model.limits import MAX_UNARY_PER_TURN
-from flame.session_manager.turnstile import Turnstile
+from flame.session_manager.turnstile import PLACE_BYTES, Turnstile
 
 
 def test_few_go_through_in_one_pass_and_all_in_order() -> None:
@@ -53,3 +53,27 @@ def test_a_call_that_is_cancelled_takes_no_place() -> None:
             await calls[-1]
 
     asyncio.run(main())
+
+
+def test_large_answers_let_fewer_through_until_they_are_paid_for() -> None:
+    async def test() -> list[int]:
+        turnstile = Turnstile()
+        await turnstile.enter()
+        turnstile.charge(PLACE_BYTES - 1)  # small ones are free
+        turnstile.charge(PLACE_BYTES * (2 * MAX_UNARY_PER_TURN - 1))
+        through: list[int] = []
+
+        async def call(number: int) -> None:
+            await turnstile.enter()
+            through.append(number)
+
+        calls = [asyncio.ensure_future(call(number)) for number in range(MAX_UNARY_PER_TURN + 1)]
+        seen: list[int] = []
+        while not all(one.done() for one in calls):
+            await asyncio.sleep(0)
+            if not seen or seen[-1] != len(through):
+                seen.append(len(through))
+        assert through == list(range(MAX_UNARY_PER_TURN + 1))
+        return seen
+
+    assert asyncio.run(test()) == [0, MAX_UNARY_PER_TURN, MAX_UNARY_PER_TURN + 1]

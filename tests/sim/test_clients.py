@@ -2,21 +2,26 @@
 
 import pytest
 
-from flame.model.errors import NotFound, TaskCancelled, TaskFailed
-from flame.sim.clients import SimSession, outcome_digest
+from flame.model.errors import FailedPrecondition, NotFound, TaskCancelled, TaskFailed
+from flame.model.messages import ChunkAcknowledged
+from flame.sim.clients import RepeatingSubmission, SimSession, outcome_digest
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, digest
-from flame.sim.workload import Size
+from flame.sim.workload import SessionPlan, Size
 from flame.sim.world import World
 
 SMALL = Size(nodes=2, sessions=4, tasks=100)
 
 
-def submitting(seed: int = 4) -> tuple[World, SimSession]:
-    world = World(seed, SMALL, kinds=())
-    while not world.history.counts["acknowledged"]:
-        world.time.step()
-    session = next(one for client in world.clients for one in client.sessions if one.submission.stored > 1)
-    return world, session
+def submitting() -> tuple[World, SimSession]:
+    """A world without faults in which a client has an acknowledged task, and not all that it wants to submit."""
+    for seed in range(20):
+        world = World(seed, SMALL, kinds=())
+        while world.time.now_ms < 1_000:
+            world.time.step()
+            for session in (one for client in world.clients for one in client.sessions):
+                if session.stage == "submitting" and session.submission.stored > session.submission.first:
+                    return world, session
+    raise AssertionError("no client ever submits")
 
 
 def test_outcomes_as_numbers() -> None:
@@ -75,3 +80,53 @@ def test_sessions_are_shared_read_and_their_names_used_again() -> None:
         seen["readers"] += sum(len(client.readers) for client in world.clients)
         seen["again"] += sum(session.key.endswith("+") for session in sessions)
     assert all(seen.values()), seen
+
+
+def test_one_that_repeats_sends_again_what_is_stored_and_nothing_is_made_of_it() -> None:
+    world, session = submitting()
+    plan = SessionPlan(name=session.plan.name, spec=session.plan.spec, tasks=30, burst=30, pause_ms=1, repeats=True)
+    client = next(one for one in world.clients if session in one.sessions)
+    world.session_manager.break_before.append(ChunkAcknowledged)
+    client.open(plan, "again and again", create=False)
+    assert isinstance(client.sessions[-1].submission, RepeatingSubmission)
+    world.run()
+    assert world.session_manager.counts["broke before ChunkAcknowledged"] == 1
+    refusal = client.sessions[-1].submission.refusal
+    assert refusal is None or isinstance(refusal, FailedPrecondition), "the session may be closed by its owner"
+
+
+def test_only_tasks_of_its_own_may_be_cancelled() -> None:
+    world, session = submitting()
+    attached = session.submission.attached
+    assert attached is not None
+    first, number = session.submission.first, attached.session
+    assert session.holds(number, first)
+    assert not session.holds(number + 1, first)
+    assert not session.holds(number, session.submission.next_id)
+    session.cancel(first, 1)
+    world.run()
+    assert not session.holds(number, first)
+
+
+def test_a_map_is_submitted_as_its_inputs_are_numbered() -> None:
+    world, session = submitting()
+    client = next(one for one in world.clients if session in one.sessions)
+    plan = SessionPlan(name=session.plan.name, spec=session.plan.spec, tasks=50, burst=40, pause_ms=1, mapped=True)
+    client.open(plan, "map", create=False)
+    mapped = client.sessions[-1]
+    (feed,) = mapped.submission.feeds
+    before = world.history.counts["submitted"]
+    while mapped.stage == "attaching":
+        world.time.step()
+    assert mapped.submission.next_id > mapped.submission.first or mapped.submission.error is not None
+    assert world.history.counts["submitted"] > before or mapped.submission.error is not None
+    world.run()
+    assert not feed.items
+    assert mapped.done
+
+
+def test_what_has_no_number_yet_is_not_refused() -> None:
+    world, session = submitting()
+    before = world.history.counts["refused"]
+    session.fail(session.submission.next_id, 7, NotFound("gone"))
+    assert world.history.counts["refused"] == before

@@ -316,6 +316,20 @@ def run_after_the_lease_that_it_knows(history: History) -> None:
     finish(history, count=1)
 
 
+def alive_after_the_lease(history: History) -> None:
+    begin(history, 1)
+    history.started(3 * MS, "s", 1, "e", 1)
+    history.lease_ended(4 * MS, "e", 1, gone=True)
+
+
+def too_few_deaths_of_its_own(history: History) -> None:
+    begin(history, 1)
+    for binding in (1, 2, 3):
+        history.started(3 * MS * binding, "s", 1, "e", binding)
+        history.died(3 * MS * binding + 1, "e", binding, killed=binding == 2, charged=1)
+    history.saw(20 * MS, "s", "c", 1, [DIED], sequence=1)
+
+
 def run_after_death(history: History) -> None:
     begin(history, 1)
     history.died(3 * MS, "e", 1)
@@ -339,6 +353,13 @@ def a_smaller_attempt_later(history: History) -> None:
         history.ended(3 * MS * binding + 1, "s", 1, "e", binding, digest(b"out 1"))
         history.died(3 * MS * binding + 1, "e", binding)
     finish(history, count=1)
+
+
+def refused_and_yet_run(history: History) -> None:
+    history.submitted(1 * MS, "s", "c", 1, [digest(b"in 1")])
+    history.refused(2 * MS, "s", "c", 1, 1, not_stored=True)
+    run(history, 3 * MS, 1)
+    history.stored(4 * MS, "s", 1, 1, outputs(1, 1))
 
 
 def too_many_in_a_session(history: History) -> None:
@@ -390,6 +411,7 @@ def too_late(history: History) -> None:
         (Rule.WRONG_OUTCOME, 1, cancelled_by_nobody),
         (Rule.WRONG_OUTCOME, 2, cancelled_and_yet_an_output),
         (Rule.WRONG_OUTCOME, 1, ended_and_never_started),
+        (Rule.WRONG_OUTCOME, 1, refused_and_yet_run),
         (Rule.RAN_AND_CANCELLED, 1, cancelled_and_yet_run),
         (Rule.WRONG_INPUT, 1, another_input),
         (Rule.RAN_TWICE, 1, run_by_two),
@@ -403,6 +425,8 @@ def too_late(history: History) -> None:
         (Rule.RAN_AFTER_LEASE, 2, run_after_the_lease),
         (Rule.RAN_AFTER_LEASE, 1, run_after_the_lease_that_it_knows),
         (Rule.RAN_AFTER_END, 1, run_after_death),
+        (Rule.OUTLIVED, 1, alive_after_the_lease),
+        (Rule.WRONG_OUTCOME, 1, too_few_deaths_of_its_own),
         (Rule.ATTEMPT, 1, the_same_attempt_again),
         (Rule.ATTEMPT, 1, a_smaller_attempt_later),
         (Rule.CAPACITY, 0, too_many_in_a_session),
@@ -447,6 +471,25 @@ def again_beside_an_unsure_one(history: History) -> None:
     history.finished("s", "c")
 
 
+def again_on_an_unsure_one_after_a_good_end(history: History) -> None:
+    begin(history, 1)
+    history.fault(3 * MS, "network")
+    history.unsure(3 * MS, "e", 1, "cut off")
+    run(history, 4 * MS, 1, "f", 2)
+    history.died(5 * MS, "f", 2, well=True)
+    run(history, 6 * MS, 1)
+    finish(history, count=1)
+
+
+def again_on_the_same_unsure_one(history: History) -> None:
+    begin(history, 1)
+    history.fault(3 * MS, "network")
+    run(history, 3 * MS, 1)
+    history.unsure(4 * MS, "e", 1, "cut off")
+    run(history, 6 * MS, 1)
+    finish(history, count=1)
+
+
 def again_after_one_of_which_nothing_is_known(history: History) -> None:
     begin(history, 1)
     history.fault(3 * MS, "executor manager")
@@ -461,6 +504,8 @@ def again_after_one_of_which_nothing_is_known(history: History) -> None:
         (again_after_death, "killed"),
         (again_after_the_lease, "the lease was over"),
         (again_beside_an_unsure_one, "cut off"),
+        (again_on_an_unsure_one_after_a_good_end, "cut off"),
+        (again_on_the_same_unsure_one, "cut off"),
         (again_after_one_of_which_nothing_is_known, "it was never heard of again"),
     ],
 )

@@ -4,9 +4,19 @@ from random import Random
 
 import pytest
 
+from flame.core.control.effects import SendToClient
 from flame.core.control.events import ApplicationPutRequested
 from flame.model.limits import GIB
-from flame.model.messages import AttachSession, Hello, JoinNode, Message, Role, SessionAttached, Welcome
+from flame.model.messages import (
+    AttachSession,
+    ChunkAcknowledged,
+    Hello,
+    JoinNode,
+    Message,
+    Role,
+    SessionAttached,
+    Welcome,
+)
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.sim.session_manager import POINTS, SimSessionManager
@@ -136,3 +146,57 @@ def test_a_client_is_served() -> None:
     assert [type(message) for message in client.got] == [Welcome, SessionAttached]
     assert session_manager.counts["commits"] == 2
     assert World(1).session_manager.alive
+
+
+def test_a_link_breaks_before_an_answer() -> None:
+    time, session_manager, client, link = started()
+    session_manager.break_before.append(SessionAttached)
+    link.send_up(CREATE)
+    run(time, 50)
+    assert [type(message) for message in client.got] == [Welcome]
+    assert client.ended
+    assert session_manager.state is not None
+    assert "s" in session_manager.state.sessions_by_name
+    assert session_manager.counts["broke before SessionAttached"] == 1
+    assert not session_manager.break_before
+
+
+def test_a_disk_that_fails_while_it_is_opened_ends_it_again() -> None:
+    _, session_manager, _, _ = started()
+    session_manager.kill()
+    session_manager.disk.fails_next = True
+    session_manager.start()
+    assert not session_manager.alive
+    assert session_manager.counts["ended by its disk"] == 1
+    session_manager.start()
+    assert session_manager.alive
+
+
+def test_what_is_lazy_goes_after_all_else_or_with_the_next_on_its_link() -> None:
+    time, session_manager, client, link = started()
+    run(time, 5)
+    other = Client()
+    second = SimLink(time, Random(3), number=2, peer=other, server=session_manager, longest_ns=2_000)
+    session_manager.connected(second)
+    second.send_up(Hello(role=Role.CLIENT, client="other"))
+    run(time, 5)
+    client.got.clear()
+    other.got.clear()
+    acknowledged = [ChunkAcknowledged(attachment=1, next_id=number) for number in (1, 2, 3)]
+    session_manager._do(
+        [
+            SendToClient(link.number, acknowledged[0], lazy=True),
+            SendToClient(second.number, acknowledged[0], lazy=True),
+            SendToClient(link.number, acknowledged[1]),
+        ]
+    )
+    assert second.number in session_manager._lazy
+    assert link.number not in session_manager._lazy
+    run(time, 5)
+    assert client.got == acknowledged[:2]
+    assert other.got == acknowledged[:1]
+    session_manager._do([SendToClient(link.number, acknowledged[2], lazy=True)])
+    session_manager.kill()
+    session_manager.start()
+    run(time, 5)
+    assert acknowledged[2] not in client.got

@@ -50,7 +50,7 @@ def test_tasks_that_are_forgotten_are_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_executor_that_ignores_the_seal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedTable, "sealed", lambda self, epoch: False)
-    assert any("ran twice" in str(error) for error in _failures(40, ("session-manager", "delay"), 500))
+    assert any(isinstance(error, Broken) for error in _failures(60, ("session-manager", "delay"), 500))
 
 
 def test_a_hang_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

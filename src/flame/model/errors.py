@@ -223,7 +223,7 @@ class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         """Read a record; bytes that are none become the message, so that nothing is hidden."""
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):  # no JSON, other JSON, no UTF-8, or nested too deeply
             return cls(data.decode("utf-8", "replace"))
 
 

@@ -51,11 +51,16 @@ MAX_READ_SEGMENTS: Final = 1024
 """Result segments the store returns at a time."""
 MAX_LINK_BUFFER_BYTES: Final = 64 * MIB
 """Bytes buffered for a peer that does not read; beyond them the connection is closed."""
+MAX_UNREAD_BYTES: Final = 512 * MIB
+"""Bytes buffered for all peers of the session manager that do not read as fast as it writes; beyond them the
+connection with most of them is closed."""
 MAX_WAITING_BYTES: Final = 512 * MIB
 """Payloads that may wait in the session manager for their turn; above, clients that bring more are sent away to try
 again. Executors are bounded by what they may hold unacknowledged."""
 MAX_CONNECTIONS: Final = 50_000
 """Peers of one session manager, as far as its limit of open files allows."""
+MAX_CLIENT_ID_CHARS: Final = 64
+"""Of the id by which a client is known again on its next connection."""
 HELLO_TIMEOUT_S: Final = 10
 """A peer that has not said Hello by then is sent away."""
 MAX_STRANGERS: Final = 4_096
@@ -65,12 +70,16 @@ MESSAGE_STALL_S: Final = 10
 MESSAGE_PROGRESS_BYTES: Final = 4 * KIB
 MAX_UNFINISHED_BYTES: Final = 256 * MIB
 """Messages of all peers of which a part has arrived; beyond, the peer with the largest one is sent away."""
+MAX_REQUEST_BYTES: Final = 1 * MIB
+"""Of a published request that brings no input and no common data: read, its lists take many times their bytes."""
 MAX_UNARY_PER_TURN: Final = 8
 """Unary calls that are begun in one pass of the session manager's event loop; streams have their turn in between."""
 MAX_MESSAGES_AT_ONCE: Final = 64
 """Messages of one client that are handled before others have their turn, where more arrives than is handled."""
 MAX_WARNINGS_PER_S: Final = 20
 """Log lines about peers that misbehave; what is beyond is counted in one line."""
+MAX_CAPABILITIES: Final = 64
+"""Of a peer, in its Hello."""
 MAX_ATTACHMENTS_PER_CONNECTION: Final = 1_024
 MAX_CALLS_PER_CONNECTION: Final = 256
 """Unary calls of one peer that are under way on its stream; while more wait, nothing more is read from it."""
@@ -83,6 +92,8 @@ CREDIT_TASKS: Final = 16 * 1024
 """Most tasks an executor holds, however short they are."""
 MAX_HELD_RANGES: Final = 64
 """Ranges an executor may hold: the size of its table in shared memory."""
+MAX_PROCESSES_PER_NODE: Final = 16 * 1024
+"""Executors a node tells of at a time, and exits: a list of small things takes many times its bytes once it is read."""
 MAX_TASK_DEATHS: Final = 3
 """Deaths of an executor while it ran a task, after which the task fails alone."""
 MAX_HOST_ENDS: Final = 10

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from flame.model.errors import Rejection
+from flame.model.limits import CREDIT_TASKS, MAX_CAPABILITIES, MAX_HELD_RANGES, MAX_PROCESSES_PER_NODE
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import SessionState, TaskState
@@ -45,6 +46,10 @@ class HeldRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     count: Number
 
 
+HeldRanges = Annotated[tuple[HeldRange, ...], msgspec.Meta(max_length=CREDIT_TASKS)]
+"""What an executor tells of what it holds. Lists of peers are bounded: in memory they are many times their bytes."""
+
+
 # --- both directions -------------------------------------------------------------------------------------------------
 
 
@@ -65,14 +70,17 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         store_id: the store it talked to before, or empty. With another id the manager answers `Refused`
             (code ABORTED): an executor ends itself and a client fails its futures.
         epoch: the highest epoch it has seen, or 0. A manager with a lower one is refused by the peer.
+        client: of a client, a random id, the same on all its connections, or empty: it has one connection at a time,
+            so a new one ends the former, and what is still to be read there counts no more.
     """
 
     role: Role
     version: Number = PROTOCOL_VERSION
     software: str = ""
-    capabilities: tuple[str, ...] = ()
+    capabilities: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CAPABILITIES)] = ()
     store_id: str = ""
     epoch: Number = 0
+    client: str = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -267,7 +275,7 @@ class AttachExecutor(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     executor: str
     binding: Number
     session: Number
-    held: tuple[HeldRange, ...] = ()
+    held: HeldRanges = ()
     entered: bool = False
     pid: Number = 0
 
@@ -300,14 +308,14 @@ class ReportOutcomes(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Results of an executor. `report` counts 1, 2, 3, ... per process; kept and resent until acknowledged."""
 
     report: Number
-    outcomes: tuple[Outcome, ...]
+    outcomes: Annotated[tuple[Outcome, ...], msgspec.Meta(max_length=CREDIT_TASKS)]
 
 
 class TasksRetracted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer to `RetractTasks` or (request 0) to `LeaveSession`: unstarted ranges given back."""
 
     request: Number
-    ranges: tuple[HeldRange, ...] = ()
+    ranges: HeldRanges = ()
 
 
 class SessionLeft(msgspec.Struct, frozen=True, tag=True):
@@ -371,7 +379,7 @@ class ExecutorReport(msgspec.Struct, frozen=True, kw_only=True):
     binding: Number
     session: Number
     pid: Number = 0
-    held: tuple[HeldRange, ...] | None = ()
+    held: Annotated[tuple[HeldRange, ...], msgspec.Meta(max_length=MAX_HELD_RANGES)] | None = ()
     entered: bool = False
     log_path: str = ""
 
@@ -418,8 +426,8 @@ class JoinNode(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     instance: str
     capacity: Resources
     max_executors: Number = 0
-    executors: tuple[ExecutorReport, ...] = ()
-    exits: tuple[ExecutorExited, ...] = ()
+    executors: Annotated[tuple[ExecutorReport, ...], msgspec.Meta(max_length=MAX_PROCESSES_PER_NODE)] = ()
+    exits: Annotated[tuple[ExecutorExited, ...], msgspec.Meta(max_length=MAX_PROCESSES_PER_NODE)] = ()
     host: str = ""
     arch: str = ""
     os: str = ""

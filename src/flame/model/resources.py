@@ -9,10 +9,13 @@ from flame.model.errors import InvalidArgument
 from flame.model.limits import GIB, KIB, MIB
 
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB}
-_MEMORY = re.compile(r"(\d+)([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]+)([kmgt]?)(?:i?b)?")
+_COUNT = re.compile(r"([0-9]+)()")
+MAX_AMOUNT = 1 << 62
+"""Largest amount of CPUs or of bytes: sums of two still fit 64 bits."""
+MAX_GPUS = (1 << 31) - 1
 
-
-Amount = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
 """So that an amount fits 64 bits, signed or not, in every wire form; sums are made where numbers have no bound."""
 
 
@@ -31,7 +34,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
     cpu: Amount = 0
     memory_bytes: Amount = 0
-    gpu: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
+    gpu: Annotated[int, msgspec.Meta(ge=0, le=MAX_GPUS)] = 0
 
     @classmethod
     def parse(cls, text: str) -> "Resources":
@@ -44,15 +47,19 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
         for part in filter(None, (p.strip() for p in text.split(","))):
             name, equals, value = (p.strip().lower() for p in part.partition("="))
             name = {"mem": "memory_bytes", "memory": "memory_bytes"}.get(name, name)
-            match = _MEMORY.fullmatch(value) if name == "memory_bytes" else re.fullmatch(r"(\d+)()", value)
+            match = (_MEMORY if name == "memory_bytes" else _COUNT).fullmatch(value)
             if not equals or name not in ("cpu", "memory_bytes", "gpu") or name in values or match is None:
                 raise InvalidArgument(
                     f"resources {text!r}: cannot read {part!r}",
                     hint="write them like cpu=1,mem=1g,gpu=0",
                 )
-            values[name] = int(match[1]) * _UNITS[match[2].lower()]
-        if any(value > 1 << 62 for value in values.values()):
-            raise InvalidArgument(f"resources {text!r}: a value is too large", hint="the largest is 2^62")
+            digits = match[1].lstrip("0") or "0"
+            # The first 20 digits are more than is allowed, and Python does not read numbers of any length.
+            values[name] = int(digits[:20]) * _UNITS[match[2]]
+            if values[name] > (MAX_GPUS if name == "gpu" else MAX_AMOUNT):
+                raise InvalidArgument(
+                    f"resources {text!r}: a value is too large", hint="the largest is 2^62, and 2^31 - 1 for gpu"
+                )
         return cls(**({"cpu": 1} | values))
 
     def fits(self, room: "Resources") -> bool:

@@ -49,9 +49,10 @@ class ClientStream:
 
     Args:
         software: name and version of this peer, for the session manager's log.
+        client: a random id: with a new connection of the same client, the session manager reads no former one.
     """
 
-    def __init__(self, software: str = "") -> None:
+    def __init__(self, software: str = "", client: str = "") -> None:
         self.outbox: list[PeerMessage] = []
         """What is to be sent, in order; the owner empties it."""
         self.attachments: dict[int, Attachment] = {}
@@ -72,6 +73,7 @@ class ClientStream:
         self.waiting = 0
         """How many of the owner's callers wait for results."""
         self._software = software
+        self._client = client
         self.repeated: set[int] = set()
         """Calls that were sent over more than one link: the session manager may have done them twice."""
         self._calls: dict[int, Call] = {}
@@ -85,7 +87,14 @@ class ClientStream:
         """A link is there."""
         self.outbox.clear()
         self.refusal = None
-        self.outbox.append(Hello(role=Role.CLIENT, software=self._software, store_id=self.store_id, epoch=self.epoch))
+        hello = Hello(
+            role=Role.CLIENT,
+            software=self._software,
+            store_id=self.store_id,
+            epoch=self.epoch,
+            client=self._client,
+        )
+        self.outbox.append(hello)
 
     def lost(self) -> None:
         """The link is over."""

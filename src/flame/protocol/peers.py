@@ -4,10 +4,12 @@ Pure: it takes messages and answers with events for the core, calls for the fron
 """
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import msgspec
 
 from flame.model.errors import Rejection
+from flame.model.limits import MAX_CLIENT_ID_CHARS
 from flame.model.messages import (
     PROTOCOL_VERSION,
     AcknowledgeSegments,
@@ -39,6 +41,44 @@ _MAY_SAY: dict[Role, tuple[type[msgspec.Struct], ...]] = {
 }
 
 
+AnyLink = TypeVar("AnyLink")
+
+
+class ClientLinks(Generic[AnyLink]):
+    """The link of each client that says who it is.
+
+    A client has one connection at a time. On a former one, of which only the client knows that it is over, there may
+    still be something to read: it would come after what the client has said since on its new one. An attach that
+    creates a session would make it anew after its delete.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, tuple[int, AnyLink]] = {}
+
+    def came(self, client: str, number: int, link: AnyLink) -> AnyLink | None:
+        """A client has said Hello on a link.
+
+        Args:
+            client: its id; nothing follows from an empty one.
+            number: of the link; the larger one is newer.
+
+        Returns:
+            The link that is to be closed at once and not read any more: its former one, or this one if it is older.
+        """
+        if not client:
+            return None
+        former = self._links.get(client)
+        if former is not None and former[0] > number:
+            return link
+        self._links[client] = (number, link)
+        return former[1] if former is not None else None
+
+    def left(self, client: str, number: int) -> None:
+        """A link is over."""
+        if self._links.get(client, (0,))[0] == number:
+            del self._links[client]
+
+
 class PeerEnd:
     """One peer, from its Hello on.
 
@@ -47,15 +87,17 @@ class PeerEnd:
 
     Attributes:
         role: what it is; None before its Hello.
+        client: of a client, the id that it says, or empty.
         executor, binding: set by its `AttachExecutor`.
         node: set by its `JoinNode`.
     """
 
-    __slots__ = ("_welcome", "binding", "executor", "node", "role")
+    __slots__ = ("_welcome", "binding", "client", "executor", "node", "role")
 
     def __init__(self, welcome: Callable[[Hello], Welcome]) -> None:
         self._welcome = welcome
         self.role: Role | None = None
+        self.client = ""
         self.executor = ""
         self.binding = 0
         self.node = ""
@@ -71,6 +113,8 @@ class PeerEnd:
                 f"this session manager {PROTOCOL_VERSION}",
                 "install the same version of flame-engine on both sides",
             )
+        if len(message.client) > MAX_CLIENT_ID_CHARS:
+            return _refuse("INVALID_ARGUMENT", f"the id of a client has at most {MAX_CLIENT_ID_CHARS} characters")
         welcome = self._welcome(message)
         if message.store_id and message.store_id != welcome.store_id:
             return _refuse(
@@ -79,6 +123,8 @@ class PeerEnd:
                 "the data directory was replaced: start anew",
             )
         self.role = message.role
+        if message.role is Role.CLIENT:
+            self.client = message.client
         return welcome
 
     def check(self, message: Message) -> Refused | None:

@@ -43,7 +43,7 @@ from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Final
 
-from flame.model.limits import MAX_HELD_RANGES
+from flame.model.limits import MAX_HELD_RANGES, MAX_TASK_ID
 from flame.model.messages import HeldRange
 
 PAGE_BYTES: Final = 4096
@@ -165,8 +165,9 @@ class SharedTable:
 
     @property
     def current(self) -> int:
-        """The task that runs, or 0."""
-        return self.words[CURRENT]
+        """The task that runs, or 0, also where user code has scribbled over the table."""
+        task = self.words[CURRENT]
+        return task if task < MAX_TASK_ID else 0
 
     @property
     def charged(self) -> int:
@@ -191,7 +192,7 @@ class SharedTable:
             pass
 
     def held(self) -> tuple[HeldRange, ...] | None:
-        """The held ranges, or None where there are too many or the table is unreadable."""
+        """The held ranges, or None where there are too many or the table is unreadable: no ranges stand in it."""
         for _ in range(_READ_ATTEMPTS):
             edition = self.words[_EDITION]
             start = _HALVES + (edition & 1) * _HALF_WORDS
@@ -201,7 +202,7 @@ class SharedTable:
             else:
                 flat = self.words[start + 1 : start + 1 + 3 * count].tolist()
             if self.words[_EDITION] == edition:
-                return None if flat is None else _ranges(flat)
+                return None if flat is None or not _are_ranges(flat) else _ranges(flat)
         return None
 
     def failure(self) -> bytes:
@@ -213,6 +214,14 @@ class SharedTable:
         """Let go of the memory, so that its mapping can be closed."""
         self.words.release()
         self._bytes.release()
+
+
+def _are_ranges(flat: list[int]) -> bool:
+    """Whether numbers can be ranges that a session manager gave out, and not what user code has scribbled there."""
+    return all(
+        attempt <= MAX_TASK_ID and first >= 1 and count >= 1 and first + count <= MAX_TASK_ID
+        for attempt, first, count in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    )
 
 
 def _ranges(flat: list[int]) -> tuple[HeldRange, ...]:

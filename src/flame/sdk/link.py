@@ -5,6 +5,7 @@ whatever is to be sent is sent under it, which keeps the order, and `ThreadLink.
 run without it.
 """
 
+import os
 import threading
 import time
 from collections import deque
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from flame.carriers.port import ThreadLink
     from flame.sdk.futures import Future
 
-FIRST_PAUSE_S = 0.02
-LONGEST_PAUSE_S = 1.0
 HANDSHAKE_TIMEOUT_S = 10.0
+SHORTEST_PAUSE_S = 0.005
+SHORT_LINK_S = 1.0
+"""After a link that was over sooner, the pauses go on to grow."""
 FIRST_PATIENCE_S = 0.5
-"""How long a first link is tried for where nobody takes connections; one that resumes is tried for without end."""
+"""How long a first link is tried for where nobody takes connections, unless the caller says how long."""
 
 
 class Answer(NamedTuple):
@@ -54,7 +56,7 @@ class StreamOwner:
 
     def __init__(self, endpoint: str, software: str) -> None:
         self.endpoint = endpoint
-        self.stream = ClientStream(software)
+        self.stream = ClientStream(software, os.urandom(16).hex())
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         """Notified whenever something but a future may have changed."""
@@ -72,8 +74,12 @@ class StreamOwner:
         self._ended_reason = ""
         self._establishing = False
         """Whether a thread opens a link: there is only one that does."""
+        self._waits: Iterator[float] = iter(())
+        self._linked_at: float | None = None
         self._reached = False
         """Whether somebody took the last connection that was tried."""
+        self._foreign = False
+        """Whether what answered there speaks something else."""
         self._down = False
         """Whether the link was lost, and is not back."""
         self._thread = _Thread()
@@ -198,40 +204,54 @@ class StreamOwner:
 
     # --- the link ----------------------------------------------------------------------------------------------------
 
-    def establish(self, timeout: float | None) -> Welcome:
+    def establish(self, timeout: float | None, patience_s: float | None = None) -> Welcome:
         """Open a link and shake hands, with growing pauses between attempts. One thread at a time does it.
 
+        Args:
+            timeout: longest wait in seconds; None for one without end.
+            patience_s: longest wait where nobody takes connections, if it is shorter.
+
         Raises:
-            Unavailable: not within `timeout` seconds.
+            Unavailable: not within `timeout` seconds, or what answers there is no session manager.
             FlameError: refused for good.
         """
         with self.lock:
             self._establishing = True
         try:
-            return self._establish(timeout)
+            return self._establish(timeout, patience_s)
         except BaseException:
             with self.lock:
                 self._establishing = False
             raise
 
-    def _establish(self, timeout: float | None) -> Welcome:
+    def _establish(self, timeout: float | None, patience_s: float | None) -> Welcome:
+        from flame.carriers.pauses import pauses
+
         started = time.monotonic()
         deadline = None if timeout is None else started + timeout
-        pause_s = FIRST_PAUSE_S
+        if self._linked_at is None or started - self._linked_at > SHORT_LINK_S:
+            self._waits = pauses(self.endpoint)
+        elif timeout is None:  # who takes links and drops them is not asked without a pause
+            with self.changed:
+                self._pause(next(self._waits))
         while True:
             left_s = HANDSHAKE_TIMEOUT_S if deadline is None else max(deadline - time.monotonic(), 0.001)
             try:
-                return self._try_once(min(left_s, HANDSHAKE_TIMEOUT_S))
+                return self._try_once(min(left_s, HANDSHAKE_TIMEOUT_S), started)
             except Unavailable as error:
                 failure = error
-            if deadline is not None and not self._reached:
-                deadline = min(deadline, started + FIRST_PATIENCE_S)
+            if timeout is not None and self._foreign:  # one that was a session manager before may be one again
+                raise failure
+            if deadline is not None and patience_s is not None and not self._reached:
+                deadline = min(deadline, started + patience_s)
+            pause_s = next(self._waits)
+            if deadline is not None:  # the last attempts come close to the end
+                pause_s = min(pause_s, (deadline - time.monotonic()) / 2)
             with self.changed:
                 self.check()
-                if deadline is not None and time.monotonic() + pause_s >= deadline:
+                if pause_s < SHORTEST_PAUSE_S:
                     raise failure
                 self._pause(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _pause(self, pause_s: float) -> None:
         until = time.monotonic() + pause_s
@@ -239,7 +259,7 @@ class StreamOwner:
             self.changed.wait(left_s)
         self.check()
 
-    def _try_once(self, timeout_s: float) -> Welcome:
+    def _try_once(self, timeout_s: float, started: float) -> Welcome:
         from flame.carriers.threads import open_link
 
         deadline = time.monotonic() + timeout_s
@@ -253,7 +273,7 @@ class StreamOwner:
                 self.changed.notify_all()
             self.tell()
             raise Unavailable(reason)
-        self._reached = False
+        self._reached = self._foreign = False
         link = open_link(
             self.endpoint,
             partial(self._received, attempt),
@@ -271,12 +291,14 @@ class StreamOwner:
                 while (welcome := self.stream.welcome) is None and self._ended_attempt != attempt:
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
-                        raise Unavailable(f"{self.endpoint}: no answer to the handshake within {timeout_s:g} s")
+                        raise self._silence(time.monotonic() - started)
                     self.changed.wait(left_s)
                     self.check()
                 if welcome is None:
+                    self._foreign = link.foreign
                     raise Unavailable(f"{self.endpoint}: {self._why_down()}")
                 self._establishing = False  # under the lock that saw the link: whoever loses it from now on reconnects
+                self._linked_at = time.monotonic()
                 if self._down:
                     self._down = False
                     self.notes.append(f"the link to {self.endpoint} is back")
@@ -289,6 +311,12 @@ class StreamOwner:
                     self.stream.lost()
             link.close()
             raise
+
+    def _silence(self, waited_s: float) -> Unavailable:
+        return Unavailable(
+            f"{self.endpoint}: no answer to the handshake within {waited_s:.1f} s",
+            hint="something takes connections there and says nothing: check the endpoint, and that the cluster runs",
+        )
 
     def _why_down(self) -> str:
         if self.stream.refusal is not None:

@@ -25,7 +25,7 @@ from flame.core.control.events import (
     TaskWatchRequested,
 )
 from flame.core.control.state import State
-from flame.model.errors import InvalidArgument, NotFound
+from flame.model.errors import InvalidArgument, NotFound, TooLarge
 from flame.model.specs import check_session_id, check_working_directory
 from flame.session_manager.driver import Driver
 from flame.session_manager.tasks import TaskReader
@@ -43,7 +43,11 @@ from flame.wire.published import FRONTEND_METHODS, frontend, types
 
 WARNING_CODE = 1001
 """Code of the event in a session's status that says why it cannot run."""
+LISTED_AT_ONCE = 16
+"""Entities that are shown without a pause: they take as long as a unary call or two."""
 _Request = TypeVar("_Request", bound=Message)
+_Entity = TypeVar("_Entity")
+_Shown = TypeVar("_Shown", bound=Message)
 
 
 class Frontend:
@@ -85,7 +89,9 @@ class Frontend:
         handler = self._unary.get(method.rpartition("/")[2])
         if handler is None:
             raise InvalidArgument(f"{method} streams its answers", hint="call it over gRPC")
-        return (await handler(request)).SerializeToString()
+        answer = (await handler(request)).SerializeToString()
+        self._driver.turnstile.charge(len(answer))
+        return answer
 
     async def stream(self, method: str, payload: bytes) -> AsyncIterator[bytes]:
         """Answer a server-streaming request, from when its turn has come."""
@@ -93,6 +99,20 @@ class Frontend:
         request = _parse(method, payload)
         async for message in self._streaming[method.rpartition("/")[2]](request):
             yield message.SerializeToString()
+
+    async def _list(self, entities: Mapping[Any, _Entity], show: Callable[[_Entity], _Shown]) -> list[_Shown]:
+        """Show all that are there now, a part of them at a time: a list of thousands does not hold up the streams.
+
+        Each is shown as it is when its part is made, and settled then.
+        """
+        listed = list(entities.values())
+        shown: list[_Shown] = []
+        while len(shown) < len(listed):
+            if shown:
+                await self._driver.turnstile.enter()
+                await self._driver.settled()
+            shown += map(show, listed[len(shown) : len(shown) + LISTED_AT_ONCE])
+        return shown
 
     # --- applications ------------------------------------------------------------------------------------------------
 
@@ -124,17 +144,18 @@ class Frontend:
 
     async def _list_application(self, request: frontend.ListApplicationRequest) -> Message:
         state = await self._driver.settled()
-        return types.ApplicationList(applications=[application_to_proto(a.record) for a in state.applications.values()])
+        shown = await self._list(state.applications, lambda application: application_to_proto(application.record))
+        return types.ApplicationList(applications=shown)
 
     # --- executors and nodes -----------------------------------------------------------------------------------------
 
     async def _list_executor(self, request: frontend.ListExecutorRequest) -> Message:
         state = await self._driver.settled()
-        return types.ExecutorList(executors=[_executor(executor) for executor in state.executors.values()])
+        return types.ExecutorList(executors=await self._list(state.executors, _executor))
 
     async def _list_nodes(self, request: frontend.ListNodesRequest) -> Message:
         state = await self._driver.settled()
-        return types.NodeList(nodes=[_node(node) for node in state.nodes.values()])
+        return types.NodeList(nodes=await self._list(state.nodes, _node))
 
     async def _get_node(self, request: frontend.GetNodeRequest) -> Message:
         node = (await self._driver.settled()).nodes.get(request.name)
@@ -178,7 +199,7 @@ class Frontend:
 
     async def _list_session(self, request: frontend.ListSessionRequest) -> Message:
         state = await self._driver.settled()
-        return types.SessionList(sessions=[_listed(session) for session in state.sessions.values()])
+        return types.SessionList(sessions=await self._list(state.sessions, _listed))
 
     async def _answered_session(self, answer: "asyncio.Future[Answer]") -> Message:
         number = _check(await answer).session
@@ -242,6 +263,8 @@ def _parse(method: str, payload: bytes) -> Message:
     known = FRONTEND_METHODS.get(method)
     if known is None:
         raise InvalidArgument(f"method {method!r} is not known to this session manager")
+    if len(payload) > known.most_bytes:
+        raise TooLarge(f"{method}: a request of {len(payload)} bytes is over the limit of {known.most_bytes}")
     try:
         return known.request.FromString(payload)
     except DecodeError as error:

@@ -18,7 +18,7 @@ from flame.model.limits import (
     MAX_STRANGERS,
 )
 from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
-from flame.protocol.peers import PeerEnd
+from flame.protocol.peers import ClientLinks, PeerEnd
 from flame.session_manager.driver import Driver
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.warnings import Warnings, log
@@ -43,6 +43,7 @@ class Reception:
     ) -> None:
         self.strangers: dict[int, _PeerLink] = {}
         """Links that have not said Hello, by number: the oldest comes first."""
+        self.clients: ClientLinks[_PeerLink] = ClientLinks()
         self.warn = Warnings().warn
         self.crowd: deque[_PeerLink] = deque()
         """Clients of which messages are held back, in the order in which they are served."""
@@ -183,6 +184,9 @@ class _PeerLink:
             return
         self._driver.links[self._number] = self._link
         self._link.send(answer)
+        former = self._reception.clients.came(self._end.client, self._number, self)
+        if former is not None:
+            former.supersede()
 
     def _is_no_stranger(self) -> None:
         self._silence.cancel()
@@ -196,6 +200,18 @@ class _PeerLink:
         self._refused = True
         self._is_no_stranger()
         self._link.abort()
+
+    def supersede(self) -> None:
+        """Its client has a newer connection: what is still to be read here counts no more."""
+        self._refused = True
+        self._drop_what_waits()
+        self._link.abort()
+
+    def _drop_what_waits(self) -> None:
+        for task in self._calls:
+            task.cancel()
+        self._inbox.clear()
+        self._waiting.clear()
 
     def _no_hello(self) -> None:
         error = Rejection("FAILED_PRECONDITION", f"no Hello within {HELLO_TIMEOUT_S} s")
@@ -241,10 +257,8 @@ class _PeerLink:
         self._is_no_stranger()
         if reason:
             self._reception.warn(f"peer {self._link.peer}: {reason}")
-        for task in self._calls:
-            task.cancel()
-        self._inbox.clear()
-        self._waiting.clear()
+        self._drop_what_waits()
+        self._reception.clients.left(end.client, number)
         driver.links.pop(number, None)
         if end.executor:
             driver.offer(ExecutorLost(end.executor, end.binding, number))

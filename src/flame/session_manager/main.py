@@ -12,6 +12,7 @@ from typing import Any
 
 from flame import __version__
 from flame.carriers import frames
+from flame.carriers.backlog import Backlog
 from flame.carriers.port import Listener
 from flame.config.components import SessionManagerConfig
 from flame.core.control.entities import Application, Settings
@@ -112,13 +113,14 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
 
     max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     reception = Reception(driver, frontend, welcome, max_strangers)
+    backlog = Backlog()
     try:
         # The frame endpoint comes last: whoever it answers may rely on the other one.
         if config.grpc:
             from flame.carriers.grpc_server import serve_grpc
 
-            listeners.append(await serve_grpc(config.grpc, reception.connected, frontend, welcome))
-        listeners.append(await frames.serve(endpoint, reception.connected))
+            listeners.append(await serve_grpc(config.grpc, reception.connected, frontend, welcome, backlog))
+        listeners.append(await frames.serve(endpoint, reception.connected, backlog))
         frames_endpoint = listeners[-1].endpoint
         _log.info(
             "session manager %s: epoch %d, %s, %d sessions, pid %d",

@@ -3,7 +3,10 @@
 import asyncio
 from collections import deque
 
-from flame.model.limits import MAX_UNARY_PER_TURN
+from flame.model.limits import KIB, MAX_UNARY_PER_TURN
+
+PLACE_BYTES = 32 * KIB
+"""What an answer may have for the price of a place: to make as many bytes more takes as long as another call."""
 
 
 class Turnstile:
@@ -29,20 +32,30 @@ class Turnstile:
 
     async def enter(self) -> None:
         """Wait for one's place."""
-        if not self._turning:
-            self._turning = True
-            asyncio.get_running_loop().call_soon(self._turn)
-        if self._places:
+        self._start_turning()
+        if self._places > 0:
             self._places -= 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         await place
 
+    def charge(self, nbytes: int) -> None:
+        """A call has an answer of so many bytes: where it is large, fewer go through in the next passes."""
+        places = nbytes // PLACE_BYTES
+        if places:
+            self._start_turning()
+            self._places -= places
+
+    def _start_turning(self) -> None:
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
     def _turn(self) -> None:
         """A pass of the event loop has begun."""
-        self._places = MAX_UNARY_PER_TURN
-        while self._waiting and self._places:
+        self._places = min(self._places, 0) + MAX_UNARY_PER_TURN
+        while self._waiting and self._places > 0:
             place = self._waiting.popleft()
             if not place.done():  # its call may have been cancelled meanwhile
                 place.set_result(None)

@@ -8,11 +8,11 @@ import msgspec
 
 from flame.kernel.ranges import RangeSet
 from flame.model.errors import FlameError, TaskCancelled, TaskFailed
-from flame.model.messages import Message
+from flame.model.messages import Message, SessionAttached
 from flame.model.records import SegmentRecord
 from flame.protocol.client import ClientStream
 from flame.protocol.client_attachment import Attachment, Outcome, Part
-from flame.protocol.client_submission import Submission
+from flame.protocol.client_submission import Feed, Submission
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, History, digest
 from flame.sim.session_manager import CLOSE, DELETE
 from flame.sim.virtual import NS_PER_MS, End, Process, SimLink, VirtualTime
@@ -85,6 +85,30 @@ class SimReader:
         """It is over: the session was deleted, or did not exist any more."""
 
 
+class RepeatingSubmission(Submission):
+    """As of a client that does not look at what it is told to be stored: it repeats all that it saw no answer to."""
+
+    def on_attached(self, message: SessionAttached) -> None:
+        """Attached once more: nothing is stored but what was acknowledged."""
+        again = self.attached is not None
+        super().on_attached(msgspec.structs.replace(message, next_id=self.stored) if again else message)
+
+
+class SimFeed(Feed):
+    """The inputs of a `map`: they are numbered when they are sent, and then the history hears of them."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: "SimSession") -> None:
+        super().__init__(session)
+        self._session = session
+
+    def numbered(self, first: int, count: int) -> None:
+        """Its next inputs have these ids."""
+        super().numbered(first, count)
+        self._session.tell_submitted(first, self.items[:count])
+
+
 class SimSession:
     """One session of a client, and what it was told.
 
@@ -110,9 +134,13 @@ class SimSession:
         self._call = 0
         stream = client.stream
         spec = plan.spec if create else None
-        self.submission = Submission(
+        submission = RepeatingSubmission if plan.repeats else Submission
+        self.submission = submission(
             stream, stream.next_attachment(), session_id=plan.name, key=key, create=spec, sink=self
         )
+        self._feed = SimFeed(self) if plan.mapped else None
+        if self._feed is not None:
+            self.submission.feeds.append(self._feed)
         stream.attach(self.submission)
 
     @property
@@ -129,6 +157,21 @@ class SimSession:
     def __str__(self) -> str:
         submission = self.submission
         return f"{self.key} in session {self.name}: {self.stage}, {submission.outstanding} of {self._submitted} missing"
+
+    def holds(self, session: int, task: int) -> bool:
+        """Whether a task is one of its own, which it may still cancel."""
+        submission = self.submission
+        return (
+            self.stage in ("submitting", "waiting")
+            and submission.attached is not None
+            and submission.attached.session == session
+            and submission.first <= task < submission.next_id
+        )
+
+    def cancel(self, first: int, count: int) -> None:
+        """Ask to cancel some tasks."""
+        self._cluster.history.cancel_asked(self.name, first, count)
+        self._cancels.append(self.submission.cancel(first, count))
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -159,9 +202,12 @@ class SimSession:
 
     def fail(self, first: int, count: int, error: FlameError) -> None:
         """No results come for these tasks."""
-        for low, high in list(self._seen.missing(first, first + count)):
+        history, now_ns = self._cluster.history, self._cluster.time.now_ns
+        not_stored = self.submission.error is None
+        end = min(first + count, self.submission.next_id)  # what has no number yet was never submitted
+        for low, high in list(self._seen.missing(first, end)):
             self._seen.add(low, high)
-            self._cluster.history.refused(self._cluster.time.now_ns, self.name, self.key, low, high - low)
+            history.refused(now_ns, self.name, self.key, low, high - low, not_stored=not_stored)
 
     # --- what it does ------------------------------------------------------------------------------------------------
 
@@ -237,24 +283,28 @@ class SimSession:
         if self.name:
             self._cluster.history.finished(self.name, self.key)
 
+    def tell_submitted(self, first: int, inputs: list[bytes]) -> None:
+        """These inputs have ids now, and are about to be sent."""
+        digests = [digest(task_input) for task_input in inputs]
+        self._cluster.history.submitted(self._cluster.time.now_ns, self.name, self.key, first, digests)
+
     def _burst(self) -> None:
-        submission, random, history = self.submission, self._cluster.random, self._cluster.history
+        submission, random = self.submission, self._cluster.random
         if submission.error is not None or submission.refusal is not None:
             self._submitted = self.plan.tasks
         count = min(random.randrange(1, 2 * self.plan.burst), self.plan.tasks - self._submitted)
         inputs = [msgspec.json.encode(self._cluster.make_kind(self._submitted + n)) for n in range(count)]
         self._submitted += count
-        if inputs:
-            first = submission.next_id
-            digests = [digest(task_input) for task_input in inputs]
-            history.submitted(self._cluster.time.now_ns, self.name, self.key, first, digests)
-        for task_input in inputs:
-            submission.add(task_input)
+        if self._feed is not None:
+            self._feed.items += inputs
+            submission.draw(self._feed)
+        elif inputs:
+            self.tell_submitted(submission.next_id, inputs)
+            for task_input in inputs:
+                submission.add(task_input)
         if self._cancels_left and random.random() < 0.5 and submission.next_id > submission.first:
             self._cancels_left -= 1
-            first, count = random.randrange(submission.first, submission.next_id), random.randrange(1, 40)
-            history.cancel_asked(self.name, first, count)
-            self._cancels.append(submission.cancel(first, count))
+            self.cancel(random.randrange(submission.first, submission.next_id), random.randrange(1, 40))
         if self._submitted < self.plan.tasks:
             self._client.later(random.randrange(1, self.plan.pause_ms + 1), self._burst)
         self._client.flush()
@@ -271,7 +321,7 @@ class SimClient(Process):
         super().__init__(cluster.time)
         self.name = name
         self.dead = False
-        self.stream = ClientStream()
+        self.stream = ClientStream(client=name)
         self.sessions: list[SimSession] = []
         self.readers: list[SimReader] = []
         self.away_until_ns = 0
@@ -303,6 +353,19 @@ class SimClient(Process):
         """Its connection breaks, and it does not come back for a while."""
         self.away_until_ns = self._cluster.time.now_ns + for_ns
         self.cut()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection on which it was welcomed."""
+        return not self.dead and self._link is not None and self.stream.welcome is not None
+
+    def leave_behind(self, until_ns: int) -> None:
+        """Its connection breaks, which the session manager learns only then, with what was said on it last."""
+        link = self._link
+        if link is not None:
+            link.stall(until_ns, down=False)
+            link.end_by_peer()
+            self.closed(link)
 
     def die(self) -> None:
         """Its process ends."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from flame.model.errors import Aborted, FailureRecord, FlameError
-from flame.model.messages import Message
+from flame.model.messages import AcknowledgeReport, AssignTasks, Message, TasksRetracted
 from flame.protocol.executor import SMALL_OUTPUT_BYTES, ExecutorHalf
 from flame.protocol.node import StartExecutor
 from flame.protocol.runs import Run
@@ -58,6 +58,10 @@ class Host(Protocol):
     def lease_end_ns(self) -> int:
         """When the node's lease is over, as it stands in the node's page."""
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it stands still, or did until just now."""
+
     def noticed_exit(self, process: "SimExecutor", exit_code: int | None, signal: int) -> None:
         """A process has ended."""
 
@@ -90,6 +94,8 @@ class SimExecutor(Process):
         self._link: SimLink | None = None
         self._waiting: Callable[[], bool] | None = None
         self._starved: list[Callable[[], None]] | None = None
+        self._untold: set[int] | None = set()
+        """What it holds, until a report is acknowledged: by then, an end between two tasks is charged to the first."""
         cluster.bound(self)
         self._phase(Phase.STARTING)
         self._connect()
@@ -131,8 +137,21 @@ class SimExecutor(Process):
             link.end_by_peer()
             self._closed(link)
             return
+        self._keep_account(message, answers)
         self._send(answers)
         self._notify()
+
+    def _keep_account(self, message: Message, answers: list[Message]) -> None:
+        """What the history is told of an end must not come from the table that the engine looks into."""
+        untold = self._untold
+        if untold is None or isinstance(message, AcknowledgeReport):
+            self._untold = None
+            return
+        if isinstance(message, AssignTasks) and not self.table.sealed(message.attempt >> 32):
+            untold.update(range(message.first, message.first + message.count))
+        for answer in answers:
+            for part in answer.ranges if isinstance(answer, TasksRetracted) else ():
+                untold.difference_update(range(part.first, part.first + part.count))
 
     def _closed(self, link: SimLink) -> None:
         if link is self._link and not self.dead:
@@ -257,8 +276,8 @@ class SimExecutor(Process):
         self.dead = True
         cause = "ended well" if exit_code == 0 else "its node killed it" if by_node else "its process died"
         now_ns = self._cluster.time.now_ns
-        charged = 0 if by_node else self.table.charged
-        self._cluster.history.died(now_ns, *self.key, cause=cause, well=exit_code == 0, charged=charged)
+        first, well = min(self._untold or (), default=0), exit_code == 0
+        self._cluster.history.died(now_ns, *self.key, cause=cause, well=well, killed=by_node, charged=first)
         self._cluster.counts[f"executor: {cause}"] += 1
         if self._link:
             self._link.end_by_peer()

@@ -4,16 +4,39 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from flame.sim.clients import SimClient
+from flame.model.messages import (
+    AcknowledgeExit,
+    AcknowledgeReport,
+    ChunkAcknowledged,
+    NodeJoined,
+    Reply,
+    SessionAttached,
+    TasksCancelled,
+)
+from flame.model.specs import SessionSpec
 from flame.sim.executors import SIGKILL, SimExecutor
 from flame.sim.history import SESSION_MANAGER
 from flame.sim.session_manager import POINTS
 from flame.sim.virtual import NS_PER_MS, Process, SimLink
+from flame.sim.workload import SessionPlan
 
 if TYPE_CHECKING:
     from flame.sim.world import World
 
 _KILL_WITHIN_MS = 300
+_TRIES = 50
+_TRY_AGAIN_MS = 20
+"""What is aimed waits so often and so long for its chance."""
+ANSWERS = (
+    ChunkAcknowledged,
+    SessionAttached,
+    TasksCancelled,
+    Reply,
+    AcknowledgeReport,
+    AcknowledgeExit,
+    NodeJoined,
+)
+"""What a peer may miss because its connection breaks just before."""
 
 
 class Faults:
@@ -28,13 +51,15 @@ class Faults:
         self._world = world
         self._random = random
 
-    def happen(self, kind: str) -> None:
-        """Let a fault of a kind happen now, if there is something that it can happen to."""
+    def happen(self, kind: str, tries: int = _TRIES) -> None:
+        """Let a fault of a kind happen, if there is something that it can happen to: now or, if it is aimed, soon."""
         world = self._world
         self._note(kind)
         if FAULTS[kind](self):
             world.counts[f"fault {kind}"] += 1
-            world.history.fault(world.time.now_ns, SESSION_MANAGER if kind in ONLY_SESSION_MANAGER else kind)
+            world.history.fault(world.time.now_ns, HARMLESS_AS.get(kind, kind))
+        elif kind in AIMED and tries:
+            world.time.after(_TRY_AGAIN_MS * NS_PER_MS, lambda: self.happen(kind, tries - 1))
 
     def _note(self, text: str) -> None:
         self._world.note(f"fault: {text}")
@@ -163,8 +188,7 @@ class Faults:
         links = self._links()
         if links:
             link = self._random.choice(links)
-            # An attach of a client that came after a delete over a newer connection would make its session anew.
-            link.stall(self._until(500, 3_000, 6_000), up=not isinstance(link.peer, SimClient))
+            link.stall(self._until(500, 3_000, 6_000))
             if self._random.random() < 0.5:
                 link.end_by_peer()
                 link.peer.closed(link)
@@ -195,6 +219,94 @@ class Faults:
             at_ns = self._world.time.now_ns + number * 100 * NS_PER_MS
             self._world.time.after((number - 1) * 100 * NS_PER_MS, lambda at_ns=at_ns: link.stall(at_ns, up=False))  # type: ignore[misc]
         return True
+
+    # --- aimed -------------------------------------------------------------------------------------------------------
+
+    def lose_answer(self) -> bool:
+        """A connection breaks when something is stored, just before its peer is told."""
+        weights = [6 if kind is ChunkAcknowledged else 1 for kind in ANSWERS]
+        times = self._random.choice((2, 8))
+        self._world.session_manager.break_before += self._random.choices(ANSWERS, weights, k=times)
+        return True
+
+    def cancel_held(self) -> bool:
+        """A few tasks are cancelled in the middle of what an executor holds."""
+        for process in self._busy():
+            for held in process.table.held() or ():
+                first, end = max(held.first, process.table.current) + 1, held.first + held.count
+                if end - first < 2:
+                    continue
+                at = self._random.randrange((first + end - 1) // 2, end - 1)
+                if self._cancel(process.session, at, self._random.randrange(1, end - at)):
+                    return True
+        return False
+
+    def _busy(self) -> list[SimExecutor]:
+        """Executors that hold tasks, in any order."""
+        found = [one for node in self._world.nodes for one in node.executors.values() if not one.dead]
+        found = [process for process in found if process.table.held()]
+        self._random.shuffle(found)
+        return found
+
+    def _cancel(self, number: int, first: int, count: int) -> bool:
+        for client in self._world.clients:
+            for session in client.sessions if not client.dead else ():
+                if session.holds(number, first):
+                    self._note(f"cancel {count} tasks from {first} on of session={number}")
+                    session.cancel(first, count)
+                    client.flush()
+                    return True
+        return False
+
+    def late_attach(self) -> bool:
+        """An attach that creates a session arrives when the same has gone well on a newer connection, and is over."""
+        client = self._random.choice(self._world.clients)
+        if not client.connected:
+            return False
+        name = f"late{self._world.time.now_ns}"
+        spec = SessionSpec(application="sim")
+        client.open(SessionPlan(name=name, spec=spec, tasks=3, burst=3, pause_ms=1, delete=True), name)
+        client.leave_behind(self._until(1_000, 3_000, 6_000))
+        return True
+
+    def late_answers(self) -> bool:
+        """Answers to a node's pings are late, and before they come the node is cut off in the other direction."""
+        world = self._world
+        busy = [process.node for process in self._busy()]
+        if not busy:
+            return False
+        node = next(node for node in world.nodes if node is busy[0])
+        self._note(f"answers to node {node.name} are late, and then it is cut off")
+        late_ns, cut_off_ns = self._until(1_900, 2_100, 2_300), self._until(world.lease_ms + 3_000)
+        node.unreachable_until_ns = cut_off_ns
+        for link in self._links():
+            if link.peer is node:
+                link.stall(late_ns, up=False)
+
+        def cut_off() -> None:
+            for link in self._links():
+                if link.peer is node:
+                    link.stall(cut_off_ns, down=False)
+                elif isinstance(link.peer, SimExecutor) and link.peer.node is node:
+                    link.stall(cut_off_ns)
+
+        world.time.after(self._for_ms(550, 700), cut_off)
+        return True
+
+    def late_end(self) -> bool:
+        """All executors of a session lose their connections, of which the session manager learns much later."""
+        state = self._world.session_manager.state
+        waiting = [session for session in state.live.values() if session.queue.tasks] if state is not None else []
+        links = [
+            link
+            for link in self._links()
+            if isinstance(link.peer, SimExecutor) and waiting and link.peer.session == waiting[0].number
+        ]
+        for link in links:
+            link.stall(self._until(300, 1_000, 3_000), down=False)
+            link.end_by_peer()
+            link.peer.closed(link)
+        return bool(links)
 
     # --- disk and clock ----------------------------------------------------------------------------------------------
 
@@ -253,9 +365,19 @@ FAULTS: dict[str, Callable[[Faults], bool]] = {
     "full-disk": Faults.full_disk,
     "sync": Faults.sync_fails,
     "clock": Faults.clock,
+    "lost-answer": Faults.lose_answer,
+    "cancel": Faults.cancel_held,
+    "late-attach": Faults.late_attach,
+    "late-answers": Faults.late_answers,
+    "late-end": Faults.late_end,
 }
-ONLY_SESSION_MANAGER = ("session-manager", "recovery", "sync", "clock", "slow-disk")
-"""Faults after which, if there is none of another kind, no task may run twice."""
+AIMED = ("cancel", "late-attach", "late-answers", "late-end")
+"""Faults that wait for their chance."""
+HARMLESS_AS = {
+    **dict.fromkeys(("session-manager", "recovery", "sync", "clock", "slow-disk"), SESSION_MANAGER),
+    **dict.fromkeys(("vanish", "cancel", "late-attach"), "client"),
+}
+"""Faults after which, if there is none of another kind, no task may run twice: by what the history calls them."""
 
 
 def kinds_of(text: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ Example:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -58,6 +58,7 @@ class Rule(StrEnum):
     RAN_AFTER_RESULT = "ran after its result"
     RAN_AFTER_LEASE = "ran after the lease"
     RAN_AFTER_END = "ran after its end"
+    OUTLIVED = "outlived its lease"
     RAN_AND_CANCELLED = "ran and cancelled"
     ATTEMPT = "attempt"
     CAPACITY = "capacity"
@@ -139,10 +140,12 @@ class History:
         self._known(at_ns, session, first, count, f"{client} was told that it is stored")
         session.acknowledged.add(first, first + count)
 
-    def refused(self, at_ns: int, name: str, client: str, first: int, count: int) -> None:
-        """A client was told that no results come for these tasks."""
+    def refused(self, at_ns: int, name: str, client: str, first: int, count: int, *, not_stored: bool = False) -> None:
+        """A client was told that no results come for these tasks; `not_stored` if none of them is there or will be."""
         self.counts["refused"] += count
         session = self._session(name)
+        if not_stored:
+            session.not_stored.add(first, first + count)
         session.reader(client).refused.add(first, first + count)
         for low, _ in [] if session.deleted else session.acknowledged.overlap(first, first + count):
             self._broken(Rule.LOST, at_ns, name, low, f"acknowledged, and then {client} was told that no result comes")
@@ -315,24 +318,33 @@ class History:
         *,
         cause: str = "died",
         well: bool = False,
+        killed: bool = False,
         charged: int = 0,
         or_charged: int = 0,
     ) -> None:
         """A process has ended by now; `well` if it did so after all it had finished was acknowledged.
 
         Args:
+            killed: its node has ended it, which is charged to no task.
             charged: the task that is charged where it ran none: the first one that it held, if it never reported any.
             or_charged: another one that may be charged instead, where it cannot be known which.
         """
         process = self._processes.get((executor, binding))
         if process is not None and process.ended_ns is None:
             process.ended_ns, process.cause, process.well = at_ns, cause, well
-            process.charged = process.running or charged
-            process.or_charged = process.running or or_charged
+            process.charged = 0 if killed else process.running or charged
+            process.or_charged = 0 if killed else process.running or or_charged
 
-    def lease_ended(self, at_ns: int, executor: str, binding: int) -> None:
-        """The lease that a process runs under is over: it may start nothing more, and counts no longer."""
+    def lease_ended(self, at_ns: int, executor: str, binding: int, *, gone: bool = False) -> None:
+        """The lease that a process runs under is over: it may start nothing more, and counts no longer.
+
+        Args:
+            gone: it has to be gone, since its node was there to end it.
+        """
         process = self._processes.get((executor, binding))
+        if gone and process is not None and process.ended_ns is None:
+            text = f"the lease of {process} is over, and its node has not ended it"
+            self._broken(Rule.OUTLIVED, at_ns, process.session, process.running, text)
         if process is not None and process.lease_end_ns is None:
             process.lease_end_ns = at_ns
 
@@ -381,13 +393,10 @@ class History:
             here = [process for process in self._numbered if process.node == node]
             self._check_places(here, executors, "", f"the capacity of node {node}")
         if self._dropped:
-            last = self._violations[-1]
-            self._broken_last(last, at_ns)
+            text = f"and {self._dropped} more of all kinds"
+            self._violations.append(Violation(self._violations[-1].rule, at_ns, "", 0, text))
+            self._dropped = 0
         return self._violations
-
-    def _broken_last(self, last: Violation, at_ns: int) -> None:
-        self._violations.append(Violation(last.rule, at_ns, "", 0, f"and {self._dropped} more of all kinds"))
-        self._dropped = 0
 
     def _check_complete(self, session: SessionFacts) -> None:
         """Every acknowledged task has an outcome: in the store if it is known, and for everyone who has finished."""
@@ -420,6 +429,10 @@ class History:
                 self._broken(Rule.WRONG_OUTCOME, at_ns, session.name, task, problem)
             elif outcome == CANCELLED:
                 self._check_cancelled(session, task, at_ns)
+        for first, end in session.not_stored:
+            for task, _, at_ns in session.outcomes(first, end):
+                text = "its client was told that it is not stored, and it has an outcome"
+                self._broken(Rule.WRONG_OUTCOME, at_ns, session.name, task, text)
         for first, end in session.cancelled:
             for task, outcome, at_ns in session.outcomes(first, end):
                 if outcome != CANCELLED:
@@ -432,7 +445,7 @@ class History:
             return "" if session.close_asked or task in session.cancel_asked else "cancelled, and nobody asked for it"
         if outcome == DIED:
             mine = [process for process in self._numbered if process.session == session.name]
-            deaths = sum(task in (process.running, process.charged, process.or_charged) for process in mine)
+            deaths = sum(task in process.suspects for process in mine)
             return "" if deaths >= MAX_TASK_DEATHS else f"failed for its deaths, and {deaths} processes died with it"
         if outcome == NOT_STARTED:
             failures = session.start_failures
@@ -450,7 +463,7 @@ class History:
     def _check_reruns(self, session: SessionFacts) -> None:
         for at_ns, task, earlier_number, number in session.reruns:
             earlier, process = self._numbered[earlier_number], self._numbered[number]
-            excuse = "" if earlier is process else self._excuse(earlier, process, at_ns)
+            excuse = self._excuse(earlier, process, at_ns)
             if excuse:
                 self.again[excuse] += 1
                 continue
@@ -459,9 +472,10 @@ class History:
 
     def _excuse(self, earlier: Process, process: Process | None, at_ns: int) -> str:
         """Why what `earlier` had started did not count at a time, or empty."""
-        if earlier.ended_ns is not None and earlier.ended_ns <= at_ns:
-            return "" if earlier.well else earlier.cause
-        if earlier.lease_end_ns is not None and earlier.lease_end_ns <= at_ns:
+        ended = earlier.ended_ns is not None and earlier.ended_ns <= at_ns
+        if ended and not earlier.well:
+            return earlier.cause
+        if not ended and earlier.lease_end_ns is not None and earlier.lease_end_ns <= at_ns:
             return "the lease was over"
         others = any(kind not in HARMLESS and since_ns <= at_ns for kind, since_ns in self._faults.items())
         if self._once and self._faults and not others:
@@ -470,12 +484,12 @@ class History:
             return earlier.unsure_cause
         if process is not None and process.unsure(at_ns):
             return process.unsure_cause
-        gone = earlier.ended_ns is None and earlier.last_ns <= at_ns and others
+        gone = earlier is not process and earlier.ended_ns is None and earlier.last_ns <= at_ns and others
         return "it was never heard of again" if gone else ""
 
     def _check_places(self, processes: list[Process], most: int, session: str, what: str) -> None:
         """No more places are taken at a time than there are; each is, from a process's start to its end."""
-        changes = sorted(change for process in processes for change in _changes(process))
+        changes = sorted(change for process in processes for change in process.changes())
         taken = 0
         for at_ns, places, number in changes:
             taken += places
@@ -483,12 +497,3 @@ class History:
                 text = f"{taken} executors at a time, {what} is {most}; the last is {self._numbered[number]}"
                 self._broken(Rule.CAPACITY, at_ns, session, 0, text)
                 return
-
-
-def _changes(process: Process) -> Iterator[tuple[int, int, int]]:
-    """When a process takes its places and when it gives them back (which comes first where both are at one time)."""
-    ends = [end for end in (process.ended_ns, process.lease_end_ns, process.uncounted_ns) if end is not None]
-    end_ns = min(ends, default=process.last_ns)
-    if end_ns > process.first_ns:
-        yield process.first_ns, process.places, process.number
-        yield end_ns, -process.places, process.number

@@ -52,6 +52,19 @@ class Process:
         """Whether at that time nobody could know what it holds."""
         return self.unsure_ns is not None and self.unsure_ns <= at_ns
 
+    @property
+    def suspects(self) -> tuple[int, ...]:
+        """The tasks that its end may be charged to; of one that was never heard of again, what it ran last."""
+        return (self.running,) if self.ended_ns is None else (self.charged, self.or_charged)
+
+    def changes(self) -> Iterator[tuple[int, int, int]]:
+        """When it takes its places and when it gives them back (which comes first where both are at one time)."""
+        ends = [end for end in (self.ended_ns, self.lease_end_ns, self.uncounted_ns) if end is not None]
+        end_ns = min(ends, default=self.last_ns)
+        if end_ns > self.first_ns:
+            yield self.first_ns, self.places, self.number
+            yield end_ns, -self.places, self.number
+
 
 class Reader:
     """Somebody who is given outcomes: a client that submits, one that only reads, or the store.
@@ -101,7 +114,7 @@ class SessionFacts:
     """What is known about one session.
 
     Attributes:
-        submitted, acknowledged, cancel_asked, cancelled: tasks of which somebody said so.
+        submitted, acknowledged, cancel_asked, cancelled, not_stored: tasks of which somebody said so.
         store: the outcomes of the store, as those of another reader.
         reruns: time, task, number of a process that had started it before, number of the one that does now.
     """
@@ -113,6 +126,7 @@ class SessionFacts:
         self.acknowledged = RangeSet()
         self.cancel_asked = RangeSet()
         self.cancelled = RangeSet()
+        self.not_stored = RangeSet()
         self.close_asked = False
         self.deleted = False
         self.start_failures = 0

@@ -9,13 +9,17 @@ from flame.protocol.node import Action, KillExecutor, NodeHalf, NodeIdentity, St
 from flame.sim.executors import SIGKILL, Cluster, SimExecutor
 from flame.sim.virtual import NS_PER_MS, Process, SimLink
 
+_TICK_NS = 100 * NS_PER_MS
+_CATCH_UP_NS = 2 * _TICK_NS
+"""It has looked at what is due within this time."""
+
 
 class SimNode(Process):
     """An executor manager: as `flame.executor_manager`, on the real half of the node's link.
 
     Attributes:
         executors: its processes, by executor and binding.
-        dead: it has ended.
+        dead: it has ended; `retired`: and is never started again.
     """
 
     def __init__(self, cluster: Cluster, name: str, capacity: Resources, max_executors: int) -> None:
@@ -26,12 +30,15 @@ class SimNode(Process):
         self._capacity = capacity
         self._max_executors = max_executors
         self._starts = 0
+        self.retired = False
         self._doomed: dict[tuple[str, int], None] = {}
         """Executors that are to be killed as soon as they are forked: the fork server is told in this order."""
         self.start()
 
     def start(self) -> None:
-        """Start it anew: as another instance, without executors."""
+        """Start it anew, unless it is retired: as another instance, without executors."""
+        if self.retired:
+            return
         self._starts += 1
         self.dead = False
         self.paused_until_ns = 0
@@ -48,6 +55,11 @@ class SimNode(Process):
         self._tick()
 
     @property
+    def hangs(self) -> bool:
+        """Whether it stands still, or did until just now, so that it had no time to do what is due."""
+        return self._cluster.time.now_ns < self.paused_until_ns + _CATCH_UP_NS
+
+    @property
     def lease_end_ns(self) -> int:
         """When its lease is over, as it stands in the page that its executors read."""
         return self.half.lease_end_ns
@@ -60,6 +72,11 @@ class SimNode(Process):
         for process in list(self.executors.values()):
             process.exit(signal=SIGKILL, by_node=True)
         self.executors.clear()
+
+    def retire(self) -> None:
+        """End it for good."""
+        self.retired = True
+        self.kill()
 
     def stop(self) -> None:
         """End it in order: its executors first, so that it can still say that it was itself who ended them."""
@@ -80,7 +97,7 @@ class SimNode(Process):
 
     def _tick(self) -> None:
         self._do(self.half.tick(self._cluster.time.now_ns))
-        self._later(100 * NS_PER_MS, self._tick)
+        self._later(_TICK_NS, self._tick)
 
     def _connect(self) -> None:
         if self._cluster.time.now_ns < self.unreachable_until_ns:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flame.core.control import invariants
 from flame.core.control.effects import (
@@ -42,14 +42,18 @@ from flame.core.control.recovery import recover
 from flame.core.control.state import Batch, State
 from flame.model.errors import Internal, ResourceExhausted
 from flame.model.limits import BLOCK_TASKS, RECONNECT_GRACE_MS
-from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
+from flame.model.messages import Call, Hello, ManagerMessage, Message, Refused, Reply, Role, Welcome
 from flame.model.records import DeleteBinding, DeleteSession, PutSegment, PutSession
 from flame.model.specs import ApplicationSpec
 from flame.model.states import TaskState
-from flame.protocol.peers import PeerEnd
+from flame.protocol.peers import ClientLinks, PeerEnd
 from flame.session_manager.pump import Pump
 from flame.sim.store import SimDisk, SimStore
+from flame.sim.story import brief
 from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
+
+if TYPE_CHECKING:
+    from flame.sim.unary import Frontend
 
 CLOSE = "/flame.v1.Frontend/CloseSession"
 DELETE = "/flame.v1.Frontend/DeleteSession"
@@ -75,10 +79,12 @@ class SimSessionManager(Process):
 
     Attributes:
         kill_at: where it is to be killed next, or empty.
+        break_before: kinds of messages: where the next one of a kind is to be sent, its link breaks instead.
         counts: how often what happened.
         life: how often it was started and has ended.
         events: how many events the core has handled, in `core_s` seconds of its own.
         wall_offset_ms: by how much the wall clock is wrong.
+        unary: who waits for answers of unary calls.
     """
 
     def __init__(
@@ -104,10 +110,12 @@ class SimSessionManager(Process):
         self.store = SimStore(self.disk)
         self.state: State | None = None
         self.kill_at = ""
+        self.break_before: list[type[ManagerMessage]] = []
         self.counts: Counter[str] = Counter()
         self.events = 0
         self.core_s = 0.0
         self.wall_offset_ms = 0
+        self.unary: Frontend | None = None
         self._clock_ms = 0
         self._wake_at_ms: int | None = None
         self.slowest_commit_ns = 2 * NS_PER_MS
@@ -116,17 +124,21 @@ class SimSessionManager(Process):
         self.life = 0
         self._links: dict[int, SimLink] = {}
         self._ends: dict[int, PeerEnd] = {}
+        self._clients: ClientLinks[int] = ClientLinks()
+        self._lazy: dict[int, list[SendToClient | SendToExecutor]] = {}
         self._calls: dict[int, tuple[int, int]] = {}
         self._requests = 0
+        self._loaded_bytes = 0
+        """Inputs read back that the core may not have heard of: they alone may exceed the bound of what it keeps."""
         self._busy = self._put_off = False
         self._effects: dict[type, Callable[[Any], None]] = {
             SendToClient: self._send,
             SendToExecutor: self._send,
-            SendToNode: self._send,
+            SendToNode: self._send_at_once,
             DropExecutorLink: self._drop,
             DropNodeLink: self._drop,
             Answer: self._answer,
-            TellWatch: lambda effect: None,
+            TellWatch: self._tell_watch,
             LoadInputs: self._load_inputs,
             ReadSegments: self._read_segments,
             PurgeRows: self._purge_rows,
@@ -157,6 +169,8 @@ class SimSessionManager(Process):
         self._busy = self._put_off = False
         self._wake_at_ms = None
         self._note(f"manager starts, epoch {epoch}")
+        if self.unary is not None:
+            self.unary.started()
         if self._killed_at("in recovery"):
             return
         if "sim" not in self.state.applications:
@@ -181,7 +195,11 @@ class SimSessionManager(Process):
             link.end_by_server()
         self._links.clear()
         self._ends.clear()
+        self._clients = ClientLinks()
+        self._lazy.clear()
         self._calls.clear()
+        if self.unary is not None:
+            self.unary.ended()
         self._died()
 
     @property
@@ -207,6 +225,9 @@ class SimSessionManager(Process):
             link.send_down(answer)
             if isinstance(answer, Refused):
                 self._close(link.number)
+            elif former := self._clients.came(end.client, link.number, link.number):
+                self.counts["former connection of a client closed"] += 1
+                self._close(former)
         elif end.role is Role.CLIENT and isinstance(message, Call):
             self._call(link.number, message)
         elif end.role is Role.CLIENT:
@@ -235,11 +256,15 @@ class SimSessionManager(Process):
             self._put_off = True
             self._later(_GATHER_NS, self._schedule)
 
+    def next_request(self) -> int:
+        """A number for a request or a watch."""
+        self._requests += 1
+        return self._requests
+
     def call(self, method: str, name: str) -> None:
         """Somebody asks for a unary call and does not wait for its answer."""
-        self._requests += 1
         kind = SessionCloseRequested if method == CLOSE else SessionDeleteRequested
-        self.offer(kind(request=self._requests, name=name))
+        self.offer(kind(request=self.next_request(), name=name))
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
@@ -260,10 +285,13 @@ class SimSessionManager(Process):
     def _turn(self) -> None:
         assert self._pump is not None and self.state is not None
         self._put_off = False
+        most_bytes = max(self.state.resident_bytes, self._settings.resident_input_bytes) + self._loaded_bytes
         began_s = perf_counter()
         batch = self._pump.turn(self.now_ms)
         self.core_s += perf_counter() - began_s
         self.counts["turns"] += 1
+        self._loaded_bytes *= bool(len(self._pump))
+        assert self.state.resident_bytes <= most_bytes, f"{self.state.resident_bytes} resident bytes, of {most_bytes}"
         self._checker.check(self.state)
         if self.counts["turns"] % _WHOLE_TURNS == 0:
             invariants.check(self.state)
@@ -297,9 +325,11 @@ class SimSessionManager(Process):
             return
         self.counts["commits"] += 1
         self._count(batch)
+        if self.unary is not None:
+            self.unary.stored(batch)
         if self._trace is not None:
             for write in batch.writes:
-                self._note(f"stored {_brief(write)}")
+                self._note(f"stored {brief(write)}")
         if not self._killed_at("after commit"):
             self._finish(batch)
 
@@ -371,14 +401,41 @@ class SimSessionManager(Process):
             self.counts[type(effect).__name__] += 1
             self._effects[type(effect)](effect)
 
-    def _send(self, effect: SendToClient | SendToExecutor | SendToNode) -> None:
+    def _send(self, effect: SendToClient | SendToExecutor) -> None:
+        """As the driver: what is lazy goes after all else, or with the next message on its link."""
+        if effect.lazy:
+            self.counts["lazy"] += 1
+            if not self._lazy:
+                self._later(self._random.randrange(1_000, 50_000), self._send_lazy)
+            self._lazy.setdefault(effect.link, []).append(effect)
+            return
+        for lazy in self._lazy.pop(effect.link, ()):
+            self._send_at_once(lazy)
+        self._send_at_once(effect)
+
+    def _send_lazy(self) -> None:
+        lazy, self._lazy = self._lazy, {}
+        for effects in lazy.values():
+            for effect in effects:
+                self._send_at_once(effect)
+
+    def _send_at_once(self, effect: SendToClient | SendToExecutor | SendToNode) -> None:
         link = self._links.get(effect.link)
         if link is not None:
             self.counts[type(effect.message).__name__] += 1
             if self._trace is not None:
                 whom = getattr(effect, "executor", "") or getattr(effect, "node", "client")
-                self._note(f"to {link.number} ({whom}): {_brief(effect.message)}")
-            link.send_down(effect.message)
+                self._note(f"to {link.number} ({whom}): {brief(effect.message)}")
+            self._put(link, effect.message)
+
+    def _put(self, link: SimLink, message: ManagerMessage) -> None:
+        kind = type(message)
+        if kind in self.break_before:
+            self.break_before.remove(kind)
+            self.counts[f"broke before {kind.__name__}"] += 1
+            link.cut()
+        else:
+            link.send_down(message)
 
     def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
         link = self._links.get(effect.link)
@@ -390,6 +447,7 @@ class SimSessionManager(Process):
     def _close(self, number: int) -> None:
         end, link = self._ends.pop(number), self._links.pop(number)
         link.end_by_server()
+        self._clients.left(end.client, number)
         if end.executor:
             self.offer(ExecutorLost(end.executor, end.binding, number))
         elif end.node:
@@ -398,18 +456,25 @@ class SimSessionManager(Process):
             self.offer(ClientLost(number))
 
     def _call(self, number: int, call: Call) -> None:
-        self._requests += 1
-        self._calls[self._requests] = (number, call.id)
+        request = self.next_request()
+        self._calls[request] = (number, call.id)
         kind = SessionCloseRequested if call.method == CLOSE else SessionDeleteRequested
-        self.offer(kind(request=self._requests, name=call.payload.decode()))
+        self.offer(kind(request=request, name=call.payload.decode()))
+
+    def _tell_watch(self, effect: TellWatch) -> None:
+        if self.unary is not None:
+            self.unary.tell(effect)
 
     def _answer(self, effect: Answer) -> None:
+        if self.unary is not None:
+            self.unary.answer(effect)
         number, call = self._calls.pop(effect.request, (0, 0))
         if number in self._links:
-            self._links[number].send_down(Reply(id=call, error=effect.error))
+            self._put(self._links[number], Reply(id=call, error=effect.error))
 
     def _load_inputs(self, effect: LoadInputs) -> None:
         lengths, blob = self.store.read_inputs(effect.session, effect.first, effect.count)
+        self._loaded_bytes += len(blob)
         self.offer(InputsLoaded(effect.session, effect.first, effect.count, lengths, blob))
 
     def _read_segments(self, effect: ReadSegments) -> None:
@@ -429,11 +494,3 @@ class SimSessionManager(Process):
     def _welcome(self, hello: Hello) -> Welcome:
         assert self.state is not None
         return Welcome(store_id=self.store.store_id, epoch=self.state.epoch, max_task_bytes=1 << 22)
-
-
-def _brief(value: Any) -> str:
-    """A message or write on one line, without payloads."""
-    record = getattr(value, "record", value)
-    hidden = ("lengths", "blob", "spec", "common_data", "payload", "error")
-    fields = [f"{name}={getattr(record, name)!r}" for name in record.__struct_fields__ if name not in hidden]
-    return f"{type(value).__name__} {' '.join(fields)}"

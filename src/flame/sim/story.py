@@ -1,7 +1,8 @@
-"""The story of a task or a session, told from the lines of a trace."""
+"""Lines of a trace, and the story of a task or a session that they tell."""
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 _RANGE = re.compile(r"\bfirst=(\d+) count=(\d+)")
 _HELD = re.compile(r"Range\((?:attempt=\d+, )?first=(\d+), count=(\d+)\)")
@@ -38,3 +39,11 @@ def _tells(line: str, task: int) -> bool:
         return True
     ranges = [*_RANGE.findall(line), *_HELD.findall(line)]
     return any(int(first) <= task < int(first) + int(count) for first, count in ranges)
+
+
+def brief(value: Any) -> str:
+    """A message or write on one line, without payloads."""
+    record = getattr(value, "record", value)
+    hidden = ("lengths", "blob", "spec", "common_data", "payload", "error")
+    fields = [f"{name}={getattr(record, name)!r}" for name in record.__struct_fields__ if name not in hidden]
+    return f"{type(value).__name__} {' '.join(fields)}"

@@ -62,8 +62,11 @@ class SessionPlan(msgspec.Struct, kw_only=True):
         close_early: it closes the session with tasks in it.
         slow_ms: it takes results this much later than they come; 0 at once.
         delete: it deletes the session in the end, and `again` does all of it once more under the same name.
+        repeats: after a reconnect it sends again whatever was not acknowledged, also what it is told is stored.
+        mapped: it submits through a feed, as a `map` does.
         others: so many other clients submit to the session too, a part of the tasks each.
         readers: so many other clients read all results.
+        unary: so many tasks a unary client creates and watches, one by one.
     """
 
     name: str
@@ -76,8 +79,11 @@ class SessionPlan(msgspec.Struct, kw_only=True):
     slow_ms: int = 0
     delete: bool = False
     again: bool = False
+    repeats: bool = False
+    mapped: bool = False
     others: int = 0
     readers: int = 0
+    unary: int = 0
 
 
 class Workload:
@@ -124,8 +130,11 @@ class Workload:
             slow_ms=random.choice((0, 0, 0, 50)),
             delete=delete,
             again=delete and random.random() < 0.5,
+            repeats=random.random() < 0.5,
+            mapped=random.random() < 0.3,
             others=random.choice((0, 0, 0, 1, 2)),
             readers=random.choice((0, 0, 1)),
+            unary=random.choice((0, 0, 3, 20)),
         )
 
     def task(self, number: int) -> TaskKind:

@@ -5,7 +5,7 @@ from hashlib import sha256
 from random import Random
 
 from flame.core.control.entities import Settings
-from flame.model.limits import LEASE_MARGIN_MS
+from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.protocol.runs import Run
@@ -16,6 +16,7 @@ from flame.sim.history import History, digest
 from flame.sim.nodes import SimNode
 from flame.sim.session_manager import CLOSE, SimSessionManager
 from flame.sim.store import SimStore
+from flame.sim.unary import Frontend, UnaryClient
 from flame.sim.virtual import NS_PER_MS, End, SimLink, VirtualTime
 from flame.sim.workload import DEFAULT, SessionPlan, Size, TaskKind, Workload
 
@@ -104,6 +105,8 @@ class World:
         )
         self.usual_commit_ns = random.choice((100_000, 2 * NS_PER_MS, 30 * NS_PER_MS))
         self.session_manager.slowest_commit_ns = self.usual_commit_ns
+        self._frontend = self.session_manager.unary = Frontend(self, self.session_manager)
+        self._unary: list[UnaryClient] = []
         self.session_manager.start()
         self.nodes = [self._make_node(number) for number in range(size.nodes)]
         self.clients = [SimClient(self, f"c{number}") for number in range(max(2, size.sessions // 3))]
@@ -171,6 +174,11 @@ class World:
                 slow_ms=plan.slow_ms,
             )
             self.random.choice(others).open(more, f"{number}/{count}", create=False)
+        if plan.unary:
+            key = f"{number}/unary"
+            self._unary.append(
+                UnaryClient(self, self._frontend, plan.name, number, key, tasks=plan.unary, pause_ms=plan.pause_ms)
+            )
         for count in range(plan.readers if others else 0):
             self.random.choice(others).read(plan.name, f"{number}/r{count}")
 
@@ -195,7 +203,7 @@ class World:
         runs = self._runs.setdefault((process.session, task), [])
         for earlier in runs:
             if not earlier.dead and self._outlived(earlier):
-                self.history.lease_ended(now_ns, *earlier.key)
+                self.history.lease_ended(now_ns, *earlier.key, gone=not earlier.node.hangs)
         if self.tracing:
             self.note(f"executor {process.key} runs {task} of session {process.session}, attempt {run.attempt}")
         self.history.started(
@@ -232,12 +240,12 @@ class World:
         for node in self.nodes:
             for key, process in node.executors.items():
                 if key[0] == executor and not process.dead and self._outlived(process):
-                    self.history.lease_ended(self.time.now_ns, *key)
+                    self.history.lease_ended(self.time.now_ns, *key, gone=not node.hangs)
 
     # --- running -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Let faults happen within a time span, then heal everything, and wait until all is done.
+        """Let faults happen within a time span, then heal everything, wait until all is done, and switch it off.
 
         Raises:
             AssertionError: something is wrong.
@@ -248,7 +256,7 @@ class World:
             step()
         self.history.healed(self.time.now_ns)
         self._close_abandoned()
-        while not all(client.done for client in clients):
+        while not (all(client.done for client in clients) and all(client.done for client in self._unary)):
             for _ in range(_STEPS):
                 step()
             if self.time.now_ms > end_ms:
@@ -263,6 +271,17 @@ class World:
         left_over = self._left_over()
         assert not left_over, left_over
         self._check()
+        self._switch_off()
+
+    def _switch_off(self) -> None:
+        """All machines go and none comes back: in the end the session manager knows no node any more."""
+        for node in self.nodes:
+            node.retire()
+        end_ms = self.time.now_ms + _LEASE_MS + LEASE_MARGIN_MS + FORGET_NODE_MS + _QUIET_MS[0]
+        while self.time.now_ms < end_ms:
+            self.time.step()
+        state = self.session_manager.state
+        assert state is not None and not state.nodes, f"nodes are left: {list(state.nodes) if state else state}"
 
     def _close_abandoned(self) -> None:
         """Somebody closes what clients that are gone have left open; again until nothing is."""
@@ -282,6 +301,7 @@ class World:
         lines = [f"not finished at {self.time.now_ms} ms:"]
         for client in self.clients:
             lines.extend(f"  {session}" for session in client.sessions if not session.done)
+        lines.extend(f"  {client}" for client in self._unary if not client.done)
         return "\n".join(lines)
 
     def _check(self) -> None:

@@ -144,20 +144,22 @@ class RejectionMessage(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class HelloMessage(_message.Message):
-    __slots__ = ("role", "version", "software", "capabilities", "store_id", "epoch")
+    __slots__ = ("role", "version", "software", "capabilities", "store_id", "epoch", "client")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     role: PeerRole
     version: int
     software: str
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     store_id: str
     epoch: int
-    def __init__(self, role: _Optional[_Union[PeerRole, str]] = ..., version: _Optional[int] = ..., software: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., store_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    client: str
+    def __init__(self, role: _Optional[_Union[PeerRole, str]] = ..., version: _Optional[int] = ..., software: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., store_id: _Optional[str] = ..., epoch: _Optional[int] = ..., client: _Optional[str] = ...) -> None: ...
 
 class WelcomeMessage(_message.Message):
     __slots__ = ("version", "software", "capabilities", "store_id", "epoch", "frames_endpoint", "max_task_bytes")
