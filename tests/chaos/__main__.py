@@ -24,14 +24,14 @@ import flame
 from flame.model.states import SessionState
 from tests.chaos import faults, verdict
 from tests.chaos.client import left_open
-from tests.chaos.cluster import ChaosCluster
+from tests.chaos.cluster import LETTERS, ChaosCluster
 from tests.chaos.facts import Log, outcome_of, read_facts
 from tests.support import wait_until_true
 
 SEED = "FLAME_CHAOS_SEED"
 PATIENCE_S = 120.0
 """Everything has to be finished so long after it was healed."""
-_LOADS, _READERS = 3, 1
+_CLIENTS = ("load", "load", "grpc load", "unary", "read")
 
 
 class Report(msgspec.Struct):
@@ -77,18 +77,37 @@ def _cluster(seed: int) -> Iterator[ChaosCluster]:
         cluster.end()
 
 
-def run(count: int, seconds: float, seed: int, *, keep: bool = False) -> Report:
-    """Break a cluster `count` times within about so many seconds; its logs are kept if it failed, or if told so.
+def seed_or(default: int) -> int:
+    """The seed of the environment, or this one.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    text = os.environ.get(SEED, "") or str(default)
+    if not text.isdecimal():
+        raise ValueError(f"{SEED} is {text!r}, which is no seed: give a whole number, such as 7, or unset it")
+    return int(text)
+
+
+def run(count: int, seconds: float, seed: int, *, keep: bool = False, only: str = "") -> Report:
+    """Break a cluster `count` times within about so many seconds.
+
+    Args:
+        count: faults.
+        seconds: over how long they are spread, if that can be.
+        seed: what they follow from.
+        keep: keep the logs also where nothing is violated.
+        only: the one fault to use, of `faults.WILD`; or empty.
 
     Raises:
         AssertionError: it did not come to an end.
     """
     started_s = time.monotonic()
     with _cluster(seed) as cluster:
-        for role in ["load"] * _LOADS + ["read"] * _READERS:
+        for role in _CLIENTS:
             cluster.start_client(role)
         broken = faults.Faults(cluster, seed)
-        _break(cluster, broken, count, seconds)
+        _break(cluster, broken, count, seconds, only)
         _heal(cluster, broken)
         _close_all(cluster)
         cluster.down()
@@ -110,13 +129,14 @@ def run(count: int, seconds: float, seed: int, *, keep: bool = False) -> Report:
     return report
 
 
-def _break(cluster: ChaosCluster, broken: faults.Faults, count: int, seconds: float) -> None:
+def _break(cluster: ChaosCluster, broken: faults.Faults, count: int, seconds: float, only: str) -> None:
     """Faults in even steps; between them what they ended is started again, and what they stopped goes on."""
     began_s = time.monotonic()
     step_s = seconds / count
     while (done := broken.counts.total()) < count:
         if time.monotonic() - began_s >= done * step_s:
-            broken.one(faults.CALM if done < count / 3 else faults.WILD)
+            calm = only in faults.CALM if only else done < count / 3
+            broken.one(faults.CALM if calm else faults.WILD, only)
         broken.mend()
         cluster.nurse(broken.stopped)
         time.sleep(min(step_s, 0.05))
@@ -134,7 +154,7 @@ def _heal(cluster: ChaosCluster, broken: faults.Faults) -> None:
 
     def no_load_is_left() -> bool:
         cluster.nurse(broken.stopped)
-        return not any(name.startswith("c") for name in cluster.clients)
+        return all(name.startswith(LETTERS["read"]) for name in cluster.clients)
 
     wait_until_true(no_load_is_left, PATIENCE_S, "the clients end once everything is healed")
 
@@ -179,11 +199,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--faults", type=int, default=1_000, help="how many")
     parser.add_argument("--seconds", type=float, default=0.0, help="over how long; 0 takes three a second")
-    parser.add_argument("--seed", type=int, default=int(os.environ.get(SEED, "0")), help="0 takes any")
+    parser.add_argument("--seed", type=int, default=None, help="0 takes any")
+    parser.add_argument(
+        "--only", choices=list(faults.WILD), default="", help="no other faults, to measure what it costs"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs of a run without violations too")
     arguments = parser.parse_args()
-    seed = arguments.seed or SystemRandom().randrange(1, 1 << 20)
-    report = run(arguments.faults, arguments.seconds or arguments.faults / 3, seed, keep=arguments.keep)
+    try:
+        seed = seed_or(0) if arguments.seed is None else arguments.seed
+    except ValueError as error:
+        parser.error(str(error))
+    seed = seed or SystemRandom().randrange(1, 1 << 20)
+    seconds = arguments.seconds or arguments.faults / 3
+    report = run(arguments.faults, seconds, seed, keep=arguments.keep, only=arguments.only)
     sys.stdout.write(f"{report}\n")
     if arguments.keep:
         sys.stdout.write(f"logs are in {report.directory}\n")

@@ -1,8 +1,9 @@
-"""A client of a chaos run: `python -m tests.chaos.client load|read NAME ENDPOINT DIRECTORY SEED [FORMER]`.
+"""A client of a chaos run: `python -m tests.chaos.client load|read|unary NAME ENDPOINT DIRECTORY SEED [FORMER]`.
 
 A client that loads opens one session after the other, and in each runs tasks one by one or maps them, cancels some, and
 closes it, until there is a file `stop` in the directory. One that takes the place of a `FORMER` first goes on in the
-sessions which that one has left open. A client that reads follows the results of sessions of others.
+sessions which that one has left open. A client that reads follows the results of sessions of others. The unary one is
+in `unary`.
 """
 
 import signal
@@ -12,6 +13,7 @@ import time
 from collections import deque
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import flame
 from flame.sandbox.host import die_with_parent
@@ -31,7 +33,7 @@ class Load:
         self._directory = directory
         self._chance = Random(seed)
         self._log = Log(directory, name)
-        self._number = int(name.removeprefix("c"))
+        self._number = int(name[1:])
         self._index = 0
         self._submitted = 0
         self._done: deque[flame.Future] = deque()
@@ -41,7 +43,11 @@ class Load:
     def run(self, former: str) -> None:
         """Go on in the sessions of a former client, then in own ones, until it is told to stop."""
         for session_id in self._left_open(former) if former else ():
-            self._use(session_id, own=False)
+            try:
+                self._use(session_id, own=False)
+            except flame.FailedPrecondition:
+                if not self._stopping():
+                    raise  # else whoever ends the run has closed it, before this client said that it goes on in it
         count = 0
         while not self._stopping():
             count += 1
@@ -253,19 +259,14 @@ def read(connection: flame.Connection, name: str, directory: Path, seed: int) ->
         log.write("finish", session_id, 1)
 
 
-def _connect(endpoint: str) -> flame.Connection:
-    """Connect, however long the session manager is away just now."""
-    deadline_s = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            return flame.connect(endpoint)
-        except flame.Unavailable:
-            if time.monotonic() > deadline_s:
-                raise
-
-
 def _main(role: str, name: str, endpoint: str, directory: Path, seed: int, former: str) -> None:
-    with _connect(endpoint) as connection:
+    if role == "unary":
+        from tests.chaos.unary import Unary  # the others need no grpc
+
+        Unary(endpoint.removeprefix("http://"), name, directory, seed).run()
+        return
+    carrier: Literal["grpc"] | None = "grpc" if endpoint.startswith("http:") else None
+    with flame.connect(endpoint, timeout=_PATIENCE_S, carrier=carrier) as connection:
         if role == "read":
             read(connection, name, directory, seed)
         else:

@@ -13,6 +13,7 @@ from pathlib import Path
 import flame
 from flame.config import paths, processes
 from flame.config.probe import answers
+from flame.supervisor.cluster import free_port
 from tests.chaos.facts import Log, now_ns
 from tests.e2e.cluster import kill_rest
 from tests.support import ROOT, wait_until_true
@@ -22,6 +23,9 @@ LEASE_MS = 8_000
 DISK_BYTES = 160 << 20
 """Size of the disk, where it can be one of its own."""
 LOW_SPACE_BYTES = 12 << 20
+LETTERS = {"load": "c", "grpc load": "g", "unary": "u", "read": "r"}
+"""What clients do, and the first letter of the names of those who do it."""
+OVER_GRPC = ("grpc load", "unary")
 _PATIENCE_S = 120.0
 _GONE_S = 1.2
 """How long a component may be missing, or not answer, before its supervisor is made to start it: by a new one."""
@@ -48,6 +52,7 @@ class ChaosCluster:
         self.log = Log(self.facts, "chaos")
         self._alive = os.open(directory / "alive", os.O_WRONLY | os.O_CREAT, 0o600)
         fcntl.flock(self._alive, fcntl.LOCK_EX)  # says that this process lives: see up.py
+        self._grpc, self._grpc_proxy = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self.no_disk = self._mount()
         self._seed = seed
         self._count = 0
@@ -72,13 +77,14 @@ class ChaosCluster:
         limits = {"lease_ms": LEASE_MS, "delay_release_ms": 300, "low_space_bytes": LOW_SPACE_BYTES}
         node = {"node": "n", "executors": EXECUTORS, "cpu": EXECUTORS, "memory": "8g"}
         changes = {
-            "session-manager": {"limits": limits, "default_resources": "cpu=1,mem=64m", "grpc": ""},
+            "session-manager": {"limits": limits, "default_resources": "cpu=1,mem=64m", "grpc": self._grpc},
             "executor-manager": {"endpoint": self.endpoint("nodes"), **node},
         }
         (self.directory / "chaos.json").write_text(json.dumps(changes))
-        for name in ("clients", "nodes"):
-            command = [sys.executable, str(_HERE / "proxy.py"), self._socket(name), paths.socket_path(self.data_dir)]
-            self.proxies[name] = self._popen(name, [*command, str(self._seed)], stdin=subprocess.PIPE)
+        socket = paths.socket_path(self.data_dir)
+        for name, target in (("clients", socket), ("grpc clients", self._grpc), ("nodes", socket)):
+            command = [sys.executable, str(_HERE / "proxy.py"), self._address(name), target, str(self._seed)]
+            self.proxies[name] = self._popen(name, command, stdin=subprocess.PIPE)
         self.up()
         wait_until_true(lambda: not self._ups_running(), _PATIENCE_S, "flame up")
         with self.connect() as connection:
@@ -91,10 +97,11 @@ class ChaosCluster:
 
     def endpoint(self, proxy: str) -> str:
         """The endpoint of a proxy."""
-        return f"unix://{self._socket(proxy)}"
+        scheme = "http" if proxy == "grpc clients" else "unix"
+        return f"{scheme}://{self._address(proxy)}"
 
-    def _socket(self, proxy: str) -> str:
-        return str(self.directory / f"{proxy}.sock")
+    def _address(self, proxy: str) -> str:
+        return self._grpc_proxy if proxy == "grpc clients" else str(self.directory / f"{proxy}.sock")
 
     def connect(self) -> flame.Connection:
         """A connection that no proxy breaks."""
@@ -113,9 +120,11 @@ class ChaosCluster:
 
     def start_client(self, role: str, former: str = "") -> None:
         """Start a client, perhaps in the place of a former one."""
-        name = f"{'c' if role == 'load' else 'r'}{self._count}"
+        name = f"{LETTERS[role]}{self._count}"
         self._count += 1
-        command = [sys.executable, "-m", "tests.chaos.client", role, name, self.endpoint("clients"), str(self.facts)]
+        endpoint = self.endpoint("grpc clients" if role in OVER_GRPC else "clients")
+        word = "load" if role == "grpc load" else role
+        command = [sys.executable, "-m", "tests.chaos.client", word, name, endpoint, str(self.facts)]
         command += [str(self._seed * 1000 + self._count), *([former] if former else [])]
         self.clients[name] = self._popen(name, command)
 
@@ -155,7 +164,7 @@ class ChaosCluster:
                 if process.returncode != -signal.SIGKILL and not (stopping and process.returncode == 0):
                     raise AssertionError(f"client {name} ended with {process.returncode}: see {name}.log")
                 if not stopping:
-                    self.start_client("load" if name.startswith("c") else "read", name)
+                    self.start_client(next(role for role, letter in LETTERS.items() if letter == name[0]), name)
         here = {found.component: found.pid for found in processes.find(self.data_dir)}
         self._note_session_manager(here.get("session-manager", 0))
         if "supervisor" not in here:
@@ -186,12 +195,13 @@ class ChaosCluster:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
-    def tell_proxy(self, proxy: str, command: str) -> None:
-        """Have a proxy break or delay connections."""
-        pipe = self.proxies[proxy].stdin
-        assert pipe is not None
-        pipe.write(f"{command}\n".encode())
-        pipe.flush()
+    def tell_proxies(self, whose: str, command: str) -> None:
+        """Have the proxies of `clients` or `nodes` break or delay connections."""
+        for name, proxy in self.proxies.items():
+            if name.endswith(whose):
+                assert proxy.stdin is not None
+                proxy.stdin.write(f"{command}\n".encode())
+                proxy.stdin.flush()
 
     # --- the disk ----------------------------------------------------------------------------------------------------
 

@@ -59,18 +59,22 @@ class Faults:
         self._paused_long = False
         self._full = False
 
-    def one(self, weights: dict[str, int]) -> None:
+    def one(self, weights: dict[str, int], only: str = "") -> None:
         """Break something; what it is depends on the seed alone, on whom also on who is there: nothing if nobody is.
 
         A session manager is let come to work first. In calm times its node has to have found it again too: were it
         away for longer than a lease, tasks would have to run again.
+
+        Args:
+            weights: `CALM` or `WILD`.
+            only: the one of them to take, or empty.
         """
-        kind = self._chance.choices(list(weights), list(weights.values()))[0]
+        kind = only or self._chance.choices(list(weights), list(weights.values()))[0]
         which, pause_ms = self._chance.random(), self._chance.choice(PAUSES_MS)
         verb, _, what = kind.partition(" ")
         if verb in ("cut", "stall"):
             self._note(kind, f"connection of a {what.removesuffix('s')}", pause_ms)
-            self._cluster.tell_proxy(what, "cut" if verb == "cut" else f"stall {pause_ms}")
+            self._cluster.tell_proxies(what, "cut" if verb == "cut" else f"stall {pause_ms}")
         elif verb == "fill":
             self._fill()
         else:

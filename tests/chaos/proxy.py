@@ -1,7 +1,8 @@
 """A proxy between peers and the session manager that breaks and delays connections: `proxy LISTEN TARGET SEED`.
 
-Both are paths of Unix sockets. It reads commands from its standard input: `cut` ends about half of the connections at
-whatever byte they are, `stall MS` forwards nothing for so long, each way of each connection or not, by chance.
+Both are paths of Unix sockets, or `host:port`. It reads commands from its standard input: `cut` ends about half of the
+connections at whatever byte they are, `stall MS` forwards nothing for so long, each way of each connection or not, by
+chance.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ class Proxy:
     async def accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A peer connects: it is connected to the session manager, or dropped."""
         try:
-            there_reader, there_writer = await asyncio.open_unix_connection(self._target)
+            there_reader, there_writer = await _connect(self._target)
         except OSError:
             writer.transport.abort()
             return
@@ -63,11 +64,22 @@ class Proxy:
                 self._until[writer] = asyncio.get_running_loop().time() + int(value) / 1000
 
 
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.startswith("/"):
+        return await asyncio.open_unix_connection(address)
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
 async def _main(listen: str, target: str, seed: int) -> None:
     proxy = Proxy(target, seed)
-    with suppress(FileNotFoundError):
-        os.unlink(listen)
-    await asyncio.start_unix_server(proxy.accepted, listen)
+    if listen.startswith("/"):
+        with suppress(FileNotFoundError):
+            os.unlink(listen)
+        await asyncio.start_unix_server(proxy.accepted, listen)
+    else:
+        host, _, port = listen.rpartition(":")
+        await asyncio.start_server(proxy.accepted, host, int(port))
     commands = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)

@@ -47,13 +47,14 @@ class Service(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """What is to be said at the end of a run."""
+    """What is to be said at the end of a run; `seen` has how often clients were given results, by their letters."""
 
     violations: list[Violation]
     again: Counter[str]
     tasks: int
     runs: int
     sessions: int
+    seen: Counter[str]
     calm_ms: list[float]
     wild_ms: list[float]
 
@@ -97,6 +98,7 @@ def judge(facts: list[Fact], store: Store, patience_ns: int) -> Verdict:
         tasks=history.counts["submitted"],
         runs=history.counts["started"],
         sessions=len(sessions),
+        seen=Counter(fact.source[0] for fact in facts if fact.words[0] == "saw"),
         calm_ms=[ms for ms, calm in recoveries if calm],
         wild_ms=[ms for ms, calm in recoveries if not calm],
     )

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -55,8 +56,14 @@ def test_a_newcomer_has_its_first_result_soon(make_cluster: MakeCluster, executo
         first = connection.create_session("sleep")
         queue(first, 100_000, 10)
         wait_until_true(lambda: done(connection, first) > 10)
-        taken_s = [first_result_s(connection) for _ in range(3)]
-        assert min(taken_s) < 0.3, taken_s
+        taken_s: list[float] = []
+
+        def soon() -> bool:
+            """Whether most newcomers of the last few were served soon; others may have had the machine for a while."""
+            taken_s.append(first_result_s(connection))
+            return len(taken_s) >= 5 and median(taken_s[-5:]) < 0.3
+
+        wait_until_true(soon, 60, "most newcomers have their first result within 0.3 s")
         before = done(connection, first)
         wait_until_true(lambda: done(connection, first) > before, what="the first session goes on")
         first.close(wait=False)

@@ -1,11 +1,14 @@
 """The control thread: it connects, connects again, and ends what has no business any more."""
 
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from flame.executor.control import EXIT_DISMISSED, Control
+from flame.executor.control import EXIT_DISMISSED, Control, _log
 from flame.model.errors import Rejection
 from flame.model.messages import (
     AttachExecutor,
@@ -23,14 +26,23 @@ from tests.executor_manager.rig import BINDING, ScriptedManager, alive, assignme
 from tests.support import wait_until_true
 
 
+def control_threads() -> set[threading.Thread]:
+    """Those of controls in this process."""
+    return {one for one in threading.enumerate() if one.name in ("flame-control", "flame-reconnect")}
+
+
 @pytest.fixture
-def control(manager: ScriptedManager) -> Control:
-    """The control of an executor in this process, not connected yet."""
+def control(manager: ScriptedManager) -> Iterator[Control]:
+    """The control of an executor in this process, not connected yet. Its threads are gone at the end."""
+    before = control_threads()
     table = SharedTable(memoryview(bytearray(TABLE_BYTES)))
     half = ExecutorHalf(executor="here", binding=BINDING, session=7, pid=1, table=table)
     page = memoryview(bytearray(PAGE_BYTES)).cast("Q")
     page[LEASE_END] = (1 << 64) - 1
-    return Control(half, manager.endpoint, page)
+    made = Control(half, manager.endpoint, page)
+    yield made
+    made.close(10)
+    wait_until_true(lambda: control_threads() <= before)
 
 
 def test_it_waits_for_a_session_manager(manager: ScriptedManager, control: Control) -> None:
@@ -38,6 +50,34 @@ def test_it_waits_for_a_session_manager(manager: ScriptedManager, control: Contr
     control.connect()
     manager.listen()
     assert control.wait_enter().session_id == "s-7"
+
+
+def test_it_connects_no_more_once_it_is_closed(manager: ScriptedManager, control: Control) -> None:
+    manager.vanish()
+    control.connect()
+    trying = control._trying
+    assert trying
+    control.close(30)
+    assert not trying.is_alive()
+    control._reconnect()
+    assert control._trying is trying
+
+
+def test_a_link_that_comes_while_it_closes_is_closed(manager: ScriptedManager, control: Control) -> None:
+    control._closing.set()
+    assert control._open()
+    wait_until_true(lambda: control._link is None)
+
+
+def test_a_log_that_cannot_be_written_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the link's thread before that connects again."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    with suppress(OSError), os.fdopen(full, "w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        _log("the link is lost")
+        monkeypatch.undo()
+        _log("the link is back")
+    assert stream.closed
 
 
 def test_a_result_is_kept_for_the_next_stream(manager: ScriptedManager, control: Control) -> None:

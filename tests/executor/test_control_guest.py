@@ -17,6 +17,7 @@ class Refusing:
 
     def __init__(self, link: ThreadLink) -> None:
         self.visits = 0
+        self.foreign = False
         self._link = link
 
     def send(self, message: Message) -> None:

@@ -1,11 +1,15 @@
 """No process is left behind."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from flame.sandbox.host import _scan, children, remove_tree
+import pytest
+
+from flame.model.errors import FailedPrecondition
+from flame.sandbox.host import _scan, children, die_with_parent, remove_tree
 from tests.support import wait_until_true
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,3 +110,9 @@ lower_file_limit(128)
 print(resource.getrlimit(NOFILE))
 """)
     assert result.stdout == "128 (512, 512)\n(128, 512)\n", result.stderr
+
+
+def test_elsewhere_than_on_linux_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(FailedPrecondition, match="executors need Linux, this is darwin"):
+        die_with_parent(signal.SIGKILL)

@@ -109,3 +109,10 @@ def test_modules_beside_the_script_do_not_stand_in_for_the_clusters(
         assert cluster.endpoint
     finally:
         cluster.stop()
+
+
+def test_elsewhere_than_on_linux_it_says_so_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(flame.FailedPrecondition, match="needs Linux, this is darwin") as raised:
+        flame.connect("embedded")
+    assert raised.value.hint == "connect to a cluster that runs on Linux"

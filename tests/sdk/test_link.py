@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import flame
 from flame.carriers import threads
 from flame.model.messages import Hello, Message, Welcome
-from flame.sdk import link
+from flame.sdk import connection as connection_module
 from flame.sdk.link import StreamOwner
 from tests.sdk.scripted import Peer, ScriptedCluster
 from tests.support import WaitUntil
@@ -20,29 +21,76 @@ def test_a_listener_that_never_answers_the_handshake_is_given_up(short_tmp: Path
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{short_tmp}/s")
         silent.listen()
-        with pytest.raises(flame.Unavailable, match="no answer to the handshake"):
+        with pytest.raises(flame.Unavailable, match=r"no answer to the handshake within 0\.[2-9] s \(something takes"):
             flame.connect(f"unix://{short_tmp}/s", timeout=0.2)
 
 
-def test_garbage_on_the_port_is_an_error_that_says_so(short_tmp: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"{short_tmp}/s")
-        server.listen()
+class Stranger:
+    """A server that gives each connection the same answer to its first bytes, whatever they are.
 
-        def answer() -> None:
-            while True:
-                try:
-                    client, _ = server.accept()
-                except OSError:
-                    return
-                with client:
-                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3)
-                    client.recv(4096)
+    Args:
+        answer: what it says before it closes.
+    """
 
-        threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(flame.Unavailable, match=str(short_tmp)):
-            flame.connect(f"unix://{short_tmp}/s", timeout=0.3)
-        server.shutdown(socket.SHUT_RDWR)
+    def __init__(self, answer: bytes) -> None:
+        self.connections = 0
+        self._answer = answer
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with client, suppress(OSError):
+                client.recv(4096)
+                client.sendall(self._answer)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(4096):  # closing a socket with unread bytes would throw the answer away
+                    pass
+
+    def close(self) -> None:
+        """Stop serving."""
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+            "does not speak Flame's frames: it began with b'HTTP",
+        ),
+        (b"\x00\x00\x12\x04" + bytes(20), "does not speak Flame's frames"),
+        (b"FLM\x01\r\n\x1a\n", "speaks another version of Flame's frames"),
+    ],
+    ids=["http", "http/2", "older"],
+)
+def test_one_who_speaks_something_else_is_told_at_once(answer: bytes, said: str) -> None:
+    stranger = Stranger(answer)
+    try:
+        with pytest.raises(flame.Unavailable, match=said) as caught:
+            flame.connect(f"frames://{stranger.address}", timeout=1000)  # which the test would not survive
+        assert stranger.address in str(caught.value)
+        assert stranger.connections == 1
+    finally:
+        stranger.close()
+
+
+def test_one_who_closes_without_a_word_may_be_starting() -> None:
+    stranger = Stranger(b"")
+    try:
+        with pytest.raises(flame.Unavailable, match=r"closed by the other side|connection broke"):
+            flame.connect(f"frames://{stranger.address}", timeout=0.5)
+        assert stranger.connections > 1
+    finally:
+        stranger.close()
 
 
 def test_an_older_session_manager_is_not_followed(
@@ -61,13 +109,10 @@ def test_an_older_session_manager_is_not_followed(
 
 
 def test_no_thread_is_left_after_close(cluster: ScriptedCluster, wait_until: WaitUntil) -> None:
-    before = threading.enumerate()  # other tests of this process may have left some
     connection = flame.connect(cluster.endpoint)
     cluster.stop()
     connection.close()
-    wait_until(
-        lambda: not [one for one in threading.enumerate() if one.name.startswith("flame-") and one not in before]
-    )
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("flame-")])
     cluster.start()
 
 
@@ -84,6 +129,8 @@ def test_an_idle_round_trip_is_short(connection: flame.Connection) -> None:
 
 class _StandInLink:
     """A link to a session manager that answers the handshake; `dead` ones never reach it."""
+
+    foreign = False
 
     def __init__(self, received: threads.Received, dead: bool) -> None:
         self.closed = False
@@ -109,26 +156,75 @@ def test_a_link_lost_before_its_opener_saw_it_is_opened_by_one_thread(monkeypatc
         return link
 
     monkeypatch.setattr(threads, "open_link", open_link)
-    before = threading.enumerate()  # other tests of this process may have left some
     owner = StreamOwner("unix:///nowhere", "test")
     assert owner.establish(30).store_id == "s"
-    assert [one for one in threading.enumerate() if one.name == "flame-reconnect" and one not in before] == []
+    assert [one for one in threading.enumerate() if one.name == "flame-reconnect"] == []
     assert [link.closed for link in links] == [True, False]
     owner.fail(flame.Unavailable("over"))
 
 
+def test_who_takes_links_and_drops_them_is_asked_less_and_less(
+    monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    links: list[_StandInLink] = []
+
+    def open_link(endpoint: str, received: threads.Received, closed: threads.Closed, **_: object) -> _StandInLink:
+        def lost_soon(message: Message) -> None:
+            received(message)
+            wait_until(lambda: not owner._establishing)
+            if len(links) < 7:
+                closed("it broke")
+
+        links.append(_StandInLink(lost_soon, dead=False))
+        return links[-1]
+
+    waited: list[float] = []
+    monkeypatch.setattr(threads, "open_link", open_link)
+    monkeypatch.setattr(StreamOwner, "_pause", lambda owner, pause_s: waited.append(pause_s))
+    owner = StreamOwner("unix:///nowhere", "test")
+    owner.establish(30)
+    wait_until(lambda: len(links) == 7)
+    wait_until(lambda: not owner._establishing)
+    assert len(waited) == 6
+    assert waited[-1] >= 4 * waited[0]
+    owner.fail(flame.Unavailable("over"))
+
+
 @pytest.mark.parametrize("endpoint", ["unix://{tmp}/nobody", "unix://{tmp}/stale", "frames://{free}", "http://{free}"])
-def test_a_first_link_where_nobody_listens_is_given_up_soon(endpoint: str, short_tmp: Path) -> None:
+def test_a_first_link_where_nobody_listens_is_given_up_soon(
+    endpoint: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket(socket.AF_UNIX) as stale, socket.socket() as unused:
         stale.bind(f"{short_tmp}/stale")
         unused.bind(("127.0.0.1", 0))  # it does not listen
         url = endpoint.format(tmp=short_tmp, free=f"127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setattr(connection_module, "CONNECT_TIMEOUT_S", 1000.0)  # which the test would not survive
         with pytest.raises(flame.Unavailable, match="cannot connect"):
-            flame.connect(url, timeout=1000)  # which the test would not survive
+            flame.connect(url)
 
 
-def test_a_first_link_waits_for_one_who_comes_soon(cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_PATIENCE_S", 100.0)
+def test_a_first_link_is_tried_for_as_long_as_the_caller_says(
+    cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "FIRST_PATIENCE_S", 0.0)  # of who says nothing
+    cluster.stop()
+    with pytest.raises(flame.Unavailable, match="cannot connect"):
+        flame.connect(cluster.endpoint)
+    threading.Timer(0.3, cluster.start).start()
+    flame.connect(cluster.endpoint, timeout=30).close()
+
+
+def test_a_first_link_is_tried_for_no_longer_than_the_caller_says(short_tmp: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(flame.Unavailable, match="cannot connect"):
+        flame.connect(f"unix://{short_tmp}/nobody", timeout=0.8)
+    assert time.monotonic() - started > 0.5  # the last pause is not begun if it would end too late
+
+
+def test_a_first_link_waits_a_moment_for_one_who_comes_soon(
+    cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "FIRST_PATIENCE_S", 9.0)
     cluster.stop()
     threading.Timer(0.05, cluster.start).start()
     flame.connect(cluster.endpoint).close()

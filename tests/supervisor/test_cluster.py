@@ -153,3 +153,10 @@ def test_no_answer_in_time_leaves_nothing(short_tmp: Path, monkeypatch: pytest.M
     with pytest.raises(Unavailable, match=r"no answer within 1 s.*logs are in"):
         cluster.up(settings, lambda _: False, print, timeout_s=1)
     assert not any(cluster.status(settings.data_dir).pids.values())
+
+
+def test_elsewhere_than_on_linux_it_says_so_and_makes_nothing(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(FailedPrecondition, match="on Linux only for now, not on darwin"):
+        cluster.up(Settings(data_dir=f"{short_tmp}/d"), lambda _: True, print)
+    assert not list(short_tmp.iterdir())

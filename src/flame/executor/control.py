@@ -4,8 +4,10 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
+from flame.carriers.pauses import pauses
 from flame.carriers.port import ThreadLink
 from flame.carriers.threads import open_link
 from flame.model.errors import Aborted, FlameError
@@ -17,8 +19,6 @@ from flame.protocol.shared_table import LEASE_END
 EXIT_DISMISSED: Final = 75
 """Exit code of an executor that the session manager has no use for any more."""
 
-_FIRST_PAUSE_S: Final = 0.02
-_LONGEST_PAUSE_S: Final = 0.5
 _LEASE_POLL_S: Final = 0.05
 _CONNECT_TIMEOUT_S: Final = 10.0
 _GUEST_S: Final = 0.005
@@ -47,6 +47,8 @@ class Control:
         self._waits = False
         self._link: ThreadLink | None = None
         self._dismissed = False
+        self._closing = threading.Event()
+        self._trying: threading.Thread | None = None
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -73,17 +75,21 @@ class Control:
         with self._lock:
             self._link = link
             link.send(self._half.hello())
+            if self._closing.is_set():
+                link.close()
         ready.set()
         return True
 
     def _reconnect(self) -> None:
-        threading.Thread(target=self._keep_trying, name="flame-reconnect", daemon=True).start()
+        with self._lock:
+            if not self._closing.is_set():
+                self._trying = threading.Thread(target=self._keep_trying, name="flame-reconnect", daemon=True)
+                self._trying.start()
 
     def _keep_trying(self) -> None:
-        pause_s = _FIRST_PAUSE_S
-        while not self._open():
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        for pause_s in pauses(self._endpoint):
+            if self._open() or self._closing.wait(pause_s):
+                return
 
     def _lost(self, reason: str) -> None:
         if reason:
@@ -212,12 +218,21 @@ class Control:
             while not self._half.drained:
                 self._wait()
 
-    def flush(self, timeout_s: float) -> None:
-        """Wait until everything is handed to the operating system, or for `timeout_s`."""
-        link = self._link
+    def close(self, timeout_s: float) -> None:
+        """Hand everything to the operating system and connect no more; waits for `timeout_s` at most for either.
+
+        The link's own thread ends when the session manager has closed its side too.
+        """
+        with self._lock:
+            self._closing.set()
+            link, trying = self._link, self._trying
         if link:
             link.flush(timeout_s)
+            link.close()
+        if trying:
+            trying.join(timeout_s)
 
 
 def _log(text: str) -> None:
-    print(f"flame: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(OSError, ValueError):  # a service may close or break what is not its own; the link goes on
+        print(f"flame: {text}", file=sys.stderr, flush=True)  # noqa: T201

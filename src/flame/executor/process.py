@@ -162,7 +162,7 @@ class ExecutorProcess:
         self._table.fail(data)
         print(f"flame: {record.message}\n{record.traceback}", file=sys.stderr)  # noqa: T201
         self._control.enter_failed(data)
-        self._control.flush(_FLUSH_S)
+        self._control.close(_FLUSH_S)
 
     def _await_dismissal(self) -> None:
         with contextlib.suppress(OSError):  # a service may close what it does not know
@@ -180,7 +180,7 @@ class ExecutorProcess:
             failure = record.encode()
         self._enter_phase(Phase.LEFT)
         self._control.left(failure)
-        self._control.flush(_FLUSH_S)
+        self._control.close(_FLUSH_S)
 
     def _enter_phase(self, phase: Phase) -> None:
         self._table.enter_phase(phase, time.clock_gettime_ns(time.CLOCK_BOOTTIME))

@@ -139,4 +139,5 @@ def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
 
 
 def _log(text: str) -> None:
-    print(f"flame executor-manager: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    with contextlib.suppress(OSError):  # on a full disk the node goes on without its log
+        print(f"flame executor-manager: {text}", file=sys.stderr, flush=True)  # noqa: T201

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from flame.carriers.frames import connect
+from flame.carriers.pauses import pauses
 from flame.carriers.port import Link
 from flame.executor_manager.launcher import Exit, Key, Launcher
 from flame.model.errors import FlameError, Unavailable
 from flame.model.messages import Message
 from flame.protocol.node import Action, KillExecutor, NodeHalf, StartExecutor
 
-_FIRST_PAUSE_S: Final = 0.05
-_LONGEST_PAUSE_S: Final = 1.0
 _CONNECT_TIMEOUT_S: Final = 10.0
 _LONGEST_TICK_S: Final = 0.25
 
@@ -62,7 +61,7 @@ class Node:
         await self.launcher.stop()
 
     async def _stay_connected(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        waits = pauses(self._endpoint)
         complained = False
         while True:
             self._closed.clear()
@@ -75,9 +74,8 @@ class Node:
             else:
                 await self._closed.wait()
                 if self._joined_once:
-                    pause_s, complained = _FIRST_PAUSE_S, False
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                    waits, complained = pauses(self._endpoint), False
+            await asyncio.sleep(next(waits))
 
     # --- the link's handler ----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from flame.model.states import Shim
 from flame.protocol.client_submission import Submission
 from flame.sdk import calls
 from flame.sdk.embedded import EmbeddedCluster
-from flame.sdk.link import StreamOwner
+from flame.sdk.link import FIRST_PATIENCE_S, StreamOwner
 from flame.sdk.results import TaskResult, read_results
 from flame.sdk.services import locate_service
 from flame.sdk.session import Session
@@ -38,7 +38,7 @@ def connect(
     endpoint: str | None = None,
     *,
     mode: Mode | None = None,
-    timeout: float = CONNECT_TIMEOUT_S,
+    timeout: float | None = None,
     carrier: Carrier | None = None,
 ) -> "Connection":
     """Connect to a cluster.
@@ -49,7 +49,8 @@ def connect(
     Args:
         endpoint: `unix:///path`, `frames://host:port`, `http://host:port`, or `embedded`.
         mode: of an embedded cluster: `durable` (default) stores on disk, in a temporary directory; `memory` does not.
-        timeout: longest wait in seconds for a cluster that answers; half a second where nobody takes connections.
+        timeout: longest wait in seconds for a cluster that answers. None: 10 s, but half a second where nobody takes
+            connections.
         carrier: `frames` or `grpc`, where an `http` endpoint leaves the choice; frames by default.
 
     Raises:
@@ -89,8 +90,8 @@ def connect(
     return connection
 
 
-def _connect_embedded(mode: Mode, timeout: float) -> "Connection":
-    cluster = EmbeddedCluster.start(mode, timeout)
+def _connect_embedded(mode: Mode, timeout: float | None) -> "Connection":
+    cluster = EmbeddedCluster.start(mode, CONNECT_TIMEOUT_S if timeout is None else timeout)
     try:
         connection = Connection(cluster.endpoint, cluster)
         connection._open(timeout)
@@ -392,10 +393,12 @@ class Connection(StreamOwner):
         """Whether this process is a forked child of the one that connected."""
         return self._pid != os.getpid()
 
-    def _open(self, timeout: float, *, choose: bool = False, must: bool = False) -> None:
+    def _open(self, timeout: float | None, *, choose: bool = False, must: bool = False) -> None:
         """Connect for the first time; with `choose`, go on over frames if the session manager serves them."""
         try:
-            frames = self.establish(timeout).frames_endpoint
+            patience_s = FIRST_PATIENCE_S if timeout is None else None
+            timeout = CONNECT_TIMEOUT_S if timeout is None else timeout
+            frames = self.establish(timeout, patience_s).frames_endpoint
             if choose and frames:
                 self._move(frames, timeout, must)
             elif must and choose:
@@ -417,7 +420,7 @@ class Connection(StreamOwner):
         if link is not None:
             link.close()
         try:
-            self.establish(timeout if must else 1.0)
+            self.establish(timeout if must else 1.0, FIRST_PATIENCE_S)
         except Unavailable:
             if must:
                 raise
