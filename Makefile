@@ -6,8 +6,9 @@
 #   make sim      simulate large worlds until told   (SIM_ARGS="--seed 1000 --tasks 50000"; failures: build/sim)
 #   make mutants  break the engine on purpose, one place at a time: after how many seeds is it seen? (a quarter hour)
 #   make chaos    break a real cluster 1,000 times, and judge what came of it (CHAOS_ARGS="--faults 200 --seed 7")
+#   make fuzz     throw bytes at everything that reads what peers and users send (FUZZ_ARGS="--seconds 600 frames")
 #   make bench    the table of docs/benchmarks.md; bench-quick for a short look
-#   make wire     generate the protobuf code anew; make map the code map of ARCHITECTURE.md
+#   make wire     generate the protobuf code anew; make map the code map and the state tables
 #   make lock     resolve requirements/dev.lock anew (needs uv)
 #   make clean    remove .venv and everything generated
 
@@ -20,13 +21,14 @@ BENCH_ARGS ?=
 CHAOS_ARGS ?=
 SIM_ARGS ?=
 MUTANTS_ARGS ?=
+FUZZ_ARGS ?=
 CODE := src tests benchmarks $(wildcard tools examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup ping test sim mutants chaos lint format bench bench-quick wire map lock clean
+.PHONY: help setup ping test sim mutants chaos fuzz lint format bench bench-quick wire map lock clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 13
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 14
 
 setup:
 	@sh tools/setup.sh
@@ -47,6 +49,9 @@ mutants: setup
 
 chaos: setup
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 lint: setup
 	$(BIN)/ruff check $(CODE)
@@ -69,6 +74,7 @@ wire: setup
 
 map: setup
 	$(BIN)/python tools/code_map.py
+	$(BIN)/python tools/state_tables.py
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --group dev pyproject.toml \

@@ -103,3 +103,23 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"a: \xff\xfe")
     with pytest.raises(ConfigurationError, match="not UTF-8"):
         load(path, SessionManagerConfig)
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!timestamp x", "!!int ''", "!!float ''"])
+def test_a_value_that_does_not_fit_its_tag(value: str) -> None:
+    assert "x.yaml: not valid YAML: a value does not fit its tag" in refused(f"data_dir: {value}")
+
+
+def test_json_that_is_nested_too_deeply() -> None:
+    assert refused('{"data_dir": ' * 5_000).startswith("x.yaml:")
+
+
+def test_a_key_that_is_a_list_is_refused_where_it_stands() -> None:
+    assert "x.yaml:2: a key is a list or a mapping" in refused("data_dir: /a\n? [a, b]\n: c")
+
+
+@pytest.mark.parametrize("form", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_of_aliases_take_no_time_and_no_memory(form: str) -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{at}: &a{at} " + form.format(", ".join([f"*a{at - 1}"] * 10)) for at in range(1, 30)]
+    assert "holds over 100,000 values" in refused("\n".join(lines))

@@ -25,7 +25,7 @@ def test_a_file_of_a_newer_version_with_more_in_it_is_read(tmp_path: Path) -> No
     assert runtime.read(path) == Cluster(data_dir="/d", endpoint="unix:///s", version=2)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"{}", b"[1]", b'{"data_dir": 1}'])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"{}", b"[1]", b'{"data_dir": 1}', b'{"x": ' + b"[" * 5_000])
 def test_what_cannot_be_read_is_no_cluster(tmp_path: Path, content: bytes) -> None:
     assert runtime.read(write(f"{tmp_path}/c", content)) is None
     assert runtime.read(f"{tmp_path}/none") is None

@@ -43,7 +43,15 @@ def test_parts_of_an_endpoint() -> None:
         ("frames://h:1/x", "port"),
         ("frames://h:٣", "port"),
         ("frames://h:65536", "port"),
+        (f"frames://h:{'1' * 5_000}", "port"),
         ("frames://::1:5", "host name"),
+        ("frames://a..b:1", "host name"),
+        (f"frames://{'a' * 64}:1", "host name"),
+        (f"frames://{'a.' * 200}b:1", "host name"),
+        ("frames://a\nb:1", "host name"),
+        ("frames://[[a]:1", "host name"),
+        ("frames://\udcff:1", "host name"),
+        ("unix:///\ud800", "no Unicode"),
         ("https://h:1", "TLS"),
         ("grpcs://h:1", "TLS"),
     ],
@@ -53,6 +61,10 @@ def test_what_is_no_endpoint_is_refused_with_its_name_and_a_hint(text: str, why:
         Endpoint.parse(text, "VARIABLE")
     assert caught.value.message.startswith(f"VARIABLE: endpoint {text!r}")
     assert caught.value.hint
+
+
+def test_a_host_may_have_a_name_in_any_script() -> None:
+    assert Endpoint.parse("http://münchen.example").host == "münchen.example"
 
 
 def test_the_longest_unix_path() -> None:

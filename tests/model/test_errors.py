@@ -80,7 +80,7 @@ def test_a_failure_record_round_trips() -> None:
     assert FailureRecord.decode(record.encode()) == record
 
 
-@pytest.mark.parametrize("data", [b"not json", b"", b"\xff\xfe", b"[1, 2]"])
+@pytest.mark.parametrize("data", [b"not json", b"", b"\xff\xfe", b"[1, 2]", b'{"x": ' + b"[" * 5_000])
 def test_a_failure_that_is_no_record_is_shown_as_it_is(data: bytes) -> None:
     assert FailureRecord.decode(data).message == data.decode("utf-8", "replace")
 

@@ -41,13 +41,33 @@ def test_resources_are_read(text: str, expected: Resources) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["cpu", "cpu=", "cpu=-1", "cpu=1.5", "disk=1", "cpu=1,cpu=2", "mem=1x", "cpu=1g", f"cpu={1 << 63}"]
+    "text",
+    [
+        "cpu",
+        "cpu=",
+        "cpu=-1",
+        "cpu=1.5",
+        "disk=1",
+        "cpu=1,cpu=2",
+        "mem=1x",
+        "cpu=1g",
+        f"cpu={1 << 63}",
+        f"gpu={1 << 31}",
+        "cpu=٣",
+    ],
 )
 def test_what_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         Resources.parse(text)
     assert text in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["cpu", "mem", "gpu"])
+def test_a_number_of_any_length_is_read_or_refused(name: str) -> None:
+    assert Resources.parse(f"{name}={'7'.zfill(5_000)}") == Resources.parse(f"{name}=7")
+    with pytest.raises(InvalidArgument, match="a value is too large"):
+        Resources.parse(f"{name}={'9' * 5_000}")
 
 
 @given(amounts)

@@ -7,20 +7,31 @@ import msgspec
 import pytest
 
 from flame.model.errors import InvalidArgument, Rejection
-from flame.model.limits import MAX_CHUNK_TASKS, MAX_TASK_ID
+from flame.model.limits import (
+    CREDIT_TASKS,
+    MAX_CAPABILITIES,
+    MAX_CHUNK_TASKS,
+    MAX_HELD_RANGES,
+    MAX_PROCESSES_PER_NODE,
+    MAX_TASK_ID,
+)
 from flame.model.messages import (
     AssignTasks,
     AttachExecutor,
     CancelTasks,
+    ExecutorExited,
     ExecutorReport,
     HeldRange,
+    Hello,
     JoinNode,
     Outcome,
     PingNode,
     Refused,
     ReportOutcomes,
+    Role,
     Segment,
     SubmitChunk,
+    TasksRetracted,
 )
 from flame.model.resources import Resources
 from flame.model.states import TaskState
@@ -36,6 +47,8 @@ def wire(request: pytest.FixtureRequest) -> Codec:
     return module
 
 
+REPORT = ExecutorReport(executor="e", binding=1, session=1)
+EXIT = ExecutorExited(executor="e", binding=1, session=1)
 OUTCOME = Outcome(attempt=1, first=1, count=2, state=TaskState.SUCCEED)
 
 
@@ -112,6 +125,39 @@ def test_ranges_within_optional_and_nested_lists_are_checked(wire: Codec) -> Non
     message = JoinNode(node="n", instance="i", capacity=Resources(), executors=(report,))
     with pytest.raises(InvalidArgument, match="HeldRange: no range of tasks"):
         wire.decode_peer(wire.encode(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Hello(role=Role.CLIENT, capabilities=("x",) * (MAX_CAPABILITIES + 1)),
+        AttachExecutor(executor="e", binding=1, session=1, held=(HeldRange(1, 1, 1),) * (CREDIT_TASKS + 1)),
+        ReportOutcomes(report=1, outcomes=(OUTCOME,) * (CREDIT_TASKS + 1)),
+        TasksRetracted(request=1, ranges=(HeldRange(1, 1, 1),) * (CREDIT_TASKS + 1)),
+        JoinNode(node="n", instance="i", capacity=Resources(), executors=(REPORT,) * (MAX_PROCESSES_PER_NODE + 1)),
+        JoinNode(node="n", instance="i", capacity=Resources(), exits=(EXIT,) * (MAX_PROCESSES_PER_NODE + 1)),
+        JoinNode(
+            node="n",
+            instance="i",
+            capacity=Resources(),
+            executors=(msgspec.structs.replace(REPORT, held=(HeldRange(1, 1, 1),) * (MAX_HELD_RANGES + 1)),),
+        ),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_lists_of_peers_are_bounded(wire: Codec, message: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"of length <= \d+|over the limit of \d+"):
+        wire.decode_peer(wire.encode(message))
+
+
+def test_lists_of_peers_may_be_as_long_as_their_bound(wire: Codec) -> None:
+    outcomes = (OUTCOME,) * CREDIT_TASKS
+    held = (HeldRange(1, 1, 1),) * MAX_HELD_RANGES
+    for message in (
+        ReportOutcomes(report=1, outcomes=outcomes),
+        JoinNode(node="n", instance="i", capacity=Resources(), executors=(msgspec.structs.replace(REPORT, held=held),)),
+    ):
+        assert wire.decode_peer(wire.encode(message)) == message
 
 
 def test_a_struct_without_ranges_has_no_check() -> None:

@@ -97,6 +97,12 @@ def test_resources_out_of_range_are_refused() -> None:
         convert.resources_to_proto(Resources(cpu=-2))
 
 
+@pytest.mark.parametrize("exact_ms", [-1, -999])
+def test_a_negative_exact_delay_is_passed_over(exact_ms: int) -> None:
+    message = types.ApplicationSpec(delay_release=0, delay_release_ms=exact_ms)
+    assert convert.application_spec_from_proto(message).delay_release_ms == 0
+
+
 def test_text_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="no Unicode"):
         convert.application_spec_to_proto(ApplicationSpec(command="\ud800"))

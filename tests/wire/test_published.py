@@ -169,3 +169,8 @@ def test_the_codec_loads_no_grpc() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_only_requests_with_a_payload_may_be_long() -> None:
+    long = {name.rpartition("/")[2] for name, method in FRONTEND_METHODS.items() if method.most_bytes > 1 << 20}
+    assert long == {"CreateSession", "OpenSession", "CreateTask"}

@@ -1,9 +1,11 @@
 """Configuration of the components: what `flame session-manager` and `flame executor-manager` read from YAML."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
+from flame.model.endpoint import Endpoint, split_address
 from flame.model.errors import ConfigurationError, InvalidArgument
 from flame.model.limits import (
     DELAY_RELEASE_MS,
@@ -13,7 +15,7 @@ from flame.model.limits import (
     MAX_TASK_BYTES_CEILING,
     START_TIMEOUT_MS,
 )
-from flame.model.resources import Resources
+from flame.model.resources import MAX_AMOUNT, MAX_GPUS, Resources
 from flame.model.specs import check_node_name
 
 
@@ -95,13 +97,10 @@ def check_session_manager(config: SessionManagerConfig, source: str) -> SessionM
     """
     _check_absolute(source, "data_dir", config.data_dir)
     _check_resources(source, "default_resources", config.default_resources)
-    if config.frames and not config.frames.startswith(("unix:///", "frames://")):
-        raise ConfigurationError(
-            f"{source}: frames: {config.frames!r} is no frame endpoint",
-            hint="write unix:///path or frames://127.0.0.1:port",
-        )
-    if config.grpc and not config.grpc.rpartition(":")[2].isdecimal():
-        raise ConfigurationError(f"{source}: grpc: {config.grpc!r} has no port", hint="write 127.0.0.1:8080")
+    if config.frames:
+        _check_frames(source, "frames", config.frames)
+    if config.grpc:
+        _check(source, "grpc", lambda: split_address(config.grpc))
     for name in Limits.__struct_fields__:
         value = getattr(config.limits, name)
         least = 0 if name in ("delay_release_ms", "low_space_bytes") else 1
@@ -117,16 +116,16 @@ def check_executor_manager(config: ExecutorManagerConfig, source: str) -> Execut
     """Return `config` if its values can be used; otherwise as `check_session_manager`."""
     _check_absolute(source, "data_dir", config.data_dir)
     _check_absolute(source, "root", config.root)
+    _check_frames(source, "endpoint", config.endpoint)
     if config.memory:
         _check_resources(source, "memory", f"mem={config.memory}")
-    for name in ("executors", "gpu", "cpu"):
+    for name, least in (("executors", 0), ("gpu", 0), ("cpu", 0), ("max_log_bytes", 1)):
         value = getattr(config, name)
-        if value < 0:
-            raise ConfigurationError(f"{source}: {name}: {value} is negative", hint="it may be 0 or more")
-    if config.max_log_bytes < 1:
-        raise ConfigurationError(f"{source}: max_log_bytes: {config.max_log_bytes} is too small")
+        most = MAX_GPUS if name == "gpu" else MAX_AMOUNT
+        if not least <= value <= most:
+            raise ConfigurationError(f"{source}: {name}: {value} is out of range", hint=f"it may be {least}-{most}")
     if config.node:
-        check_node_name(config.node)
+        _check(source, "node", lambda: check_node_name(config.node))
     return config
 
 
@@ -135,8 +134,20 @@ def _check_absolute(source: str, key: str, path: str) -> None:
         raise ConfigurationError(f"{source}: {key}: {path!r} is not an absolute path", hint="begin it with /")
 
 
+def _check_frames(source: str, key: str, text: str) -> None:
+    if not text.startswith(("unix://", "frames://")):
+        raise ConfigurationError(
+            f"{source}: {key}: {text!r} is no frame endpoint", hint="write unix:///path or frames://127.0.0.1:port"
+        )
+    _check(source, key, lambda: Endpoint.parse(text))
+
+
 def _check_resources(source: str, key: str, text: str) -> None:
+    _check(source, key, lambda: Resources.parse(text))
+
+
+def _check(source: str, key: str, read: Callable[[], object]) -> None:
     try:
-        Resources.parse(text)
+        read()
     except InvalidArgument as error:
         raise ConfigurationError(f"{source}: {key}: {error.message}", error.hint) from None

@@ -18,6 +18,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 _WHERE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
+_MOST_NODES = 100_000
+"""Values of a file; each alias counts as all that it repeats."""
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
@@ -52,7 +54,7 @@ def parse(text: str, kind: type[T], source: str, overrides: Mapping[str, Any] | 
     if text.startswith("{"):
         try:
             return msgspec.convert({**msgspec.json.decode(text), **(overrides or {})}, kind)
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             pass  # not JSON, or wrong: the YAML reader, which takes 20 ms to import, says where
     document = _Document(text, source)
     content = document.content
@@ -72,7 +74,7 @@ class _Document:
     def __init__(self, text: str, source: str) -> None:
         import yaml  # here, because it takes 20 ms and JSON needs none
 
-        self.source = source
+        self.source, self._nodes = source, 0
         loader = (getattr(yaml, "CSafeLoader", None) or yaml.SafeLoader)(text)
         try:
             self.root: yaml.Node | None = loader.get_single_node()
@@ -88,6 +90,11 @@ class _Document:
             raise ConfigurationError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{source}: not valid YAML: {error}") from None
+        except (AttributeError, LookupError) as error:  # what PyYAML fails with at a value that its tag does not fit
+            raise ConfigurationError(
+                f"{source}: not valid YAML: a value does not fit its tag ({type(error).__name__}: {error})",
+                hint="leave tags like !!bool and !!timestamp out",
+            ) from None
         finally:
             loader.dispose()
 
@@ -134,10 +141,16 @@ class _Document:
     def _refuse_repeated(self, node: "yaml.Node", path: str) -> None:
         import yaml
 
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:  # aliases of aliases
+            raise ConfigurationError(f"{self.source}: holds over {_MOST_NODES:,} values, with all that aliases repeat")
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
-                name = str(key.value)
+                if not isinstance(key, yaml.ScalarNode):
+                    line = key.start_mark.line + 1
+                    raise ConfigurationError(f"{self.source}:{line}: a key is a list or a mapping", hint="name it")
+                name = key.value
                 if name in seen:
                     line = key.start_mark.line + 1
                     raise ConfigurationError(f"{self.source}:{line}: the key {_join(path, name)!r} stands there twice")

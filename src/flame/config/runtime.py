@@ -38,7 +38,7 @@ def read(path: str) -> Cluster | None:
             if os.fstat(file.fileno()).st_uid != os.geteuid():
                 return None
             return msgspec.json.decode(file.read(), type=Cluster)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError):  # gone, no JSON, no UTF-8, or nested too deeply
         return None
 
 

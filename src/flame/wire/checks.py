@@ -4,7 +4,7 @@ The checks cost the same for every number of tasks; that lengths add up to their
 """
 
 from collections.abc import Callable
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
@@ -29,9 +29,10 @@ def checker(kind: type[msgspec.Struct]) -> Check | None:
     """The check of a struct and of all structs in it, or None where nothing is to be checked."""
     checks = [own] if (own := check_of(kind)) is not None else []
     for field in msgspec.structs.fields(kind):
-        for annotation in (field.type, *get_args(field.type)):
+        for part in (field.type, *get_args(field.type)):
+            annotation, _ = without_bound(part)
             if get_origin(annotation) is tuple:
-                annotation = get_args(annotation)[0]  # noqa: PLW2901
+                annotation = get_args(annotation)[0]
             if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
                 inner = checker(annotation)
                 if inner is not None:
@@ -45,6 +46,14 @@ def checker(kind: type[msgspec.Struct]) -> Check | None:
             check(value)
 
     return check_all
+
+
+def without_bound(annotation: Any) -> tuple[Any, int | None]:
+    """An annotation without what is noted on it, and the most entries of a list that were noted there."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, None
+    plain, meta, *_ = get_args(annotation)
+    return plain, meta.max_length
 
 
 def _each(name: str, check: Check) -> Check:

@@ -9,7 +9,7 @@ What arrives is data from outside: anything malformed raises `InvalidArgument` t
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -21,7 +21,7 @@ from flame.model.messages import ManagerMessage, Message, PeerMessage
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.wire import convert
-from flame.wire.checks import NEWER, cannot_encode, check_of
+from flame.wire.checks import NEWER, cannot_encode, check_of, without_bound
 from flame.wire.gen import session_manager_pb2 as gen
 
 Buffer = bytes | bytearray | memoryview
@@ -53,17 +53,19 @@ class _Plan:
         self.check = check_of(kind)
 
     def _add(self, name: str, annotation: Any) -> None:
-        if get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
+        annotation, most = without_bound(annotation)
         optional = type(None) in get_args(annotation)
         if optional:
             (annotation,) = (part for part in get_args(annotation) if part is not type(None))
+            annotation, most = without_bound(annotation)
         if annotation is int and not optional:
             self.numbers.append(name)
         if not optional and annotation in (int, str, bytes, bool):
             self.plain.append(name)
             return
         write, read = _converters(name, annotation, optional)
+        if most is not None:
+            read = _at_most(most, name, optional, read)
         self.readers.append((name, _absent_as_none(name, read) if optional else read))
         if write is not None:
             self.writers.append((name, _none_or(write) if optional else write))
@@ -103,6 +105,17 @@ def _plan(kind: type[msgspec.Struct]) -> _Plan:
 
 def _absent_as_none(name: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda message: read(message) if message.HasField(name) else None
+
+
+def _at_most(most: int, name: str, optional: bool, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read_bounded(message: Any) -> Any:
+        values = getattr(message, name)
+        count = len(values.ranges if optional else values)
+        if count > most:
+            raise ValueError(f"{count} entries, over the limit of {most}")
+        return read(message)
+
+    return read_bounded
 
 
 def _none_or(write: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -136,7 +136,7 @@ def _delay_ms(message: types.ApplicationSpec, default_ms: int) -> int:
         return default_ms
     seconds = _bounded("delay_release", message.delay_release, _MAX_DELAY_MS // 1000)
     exact_ms = message.delay_release_ms
-    if message.HasField("delay_release_ms") and -(-exact_ms // 1000) == seconds:
+    if exact_ms >= 0 and message.HasField("delay_release_ms") and -(-exact_ms // 1000) == seconds:
         return exact_ms
     return seconds * 1000
 
