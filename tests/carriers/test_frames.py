@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from flame.carriers import frames
+from flame.carriers.backlog import Backlog
 from flame.carriers.endpoints import bind, bound_endpoint, connect_socket
 from flame.carriers.port import Link
 from flame.model.endpoint import Endpoint
 from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Rejection, Unavailable
-from flame.model.limits import MAX_MESSAGE_BYTES
-from flame.model.messages import PingNode, Refused
+from flame.model.limits import KIB, MAX_MESSAGE_BYTES, MIB
+from flame.model.messages import PingNode, Refused, Reply
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
 from flame.wire.packing import decode_manager, encode
 from tests.carriers.ends import End, LoopThread
@@ -32,10 +33,10 @@ def loop(request: pytest.FixtureRequest) -> Iterator[LoopThread]:
 class Served:
     """A listener in a loop thread, and the ends of its links."""
 
-    def __init__(self, loop: LoopThread, endpoint: str) -> None:
+    def __init__(self, loop: LoopThread, endpoint: str, backlog: Backlog | None = None) -> None:
         self.ends: list[End] = []
         self._loop = loop
-        self._listener = loop.run(frames.serve(endpoint, self._connected))
+        self._listener = loop.run(frames.serve(endpoint, self._connected, backlog))
         self.endpoint: str = self._listener.endpoint
         self.stopped = False
 
@@ -295,3 +296,30 @@ def test_a_paused_link_is_not_read_until_it_is_resumed(served: Served, loop: Loo
         assert served.ends[0].messages == [PingNode(1)]
         loop.call(served.ends[0].link.resume)
         assert served.ends[0].wait_messages(2) == [PingNode(1), PingNode(2)]
+
+
+@pytest.mark.parametrize("scheme", ["unix", "tcp"])
+def test_peers_that_do_not_read_are_bounded_together(loop: LoopThread, scheme: str, short_tmp: Path) -> None:
+    endpoint = f"unix://{short_tmp}/s" if scheme == "unix" else "frames://127.0.0.1:0"
+    served = Served(loop, endpoint, Backlog(16 * MIB))
+    reply = Reply(id=1, payload=bytes(256 * KIB))
+    frame = _frame(encode(reply))
+    with served.connect() as slow, served.connect() as stuck:
+        some, many = served.ends
+        sent = 0
+        while some.buffered_bytes() < 4 * MIB:
+            some.send(reply)
+            sent += 1
+        while not many.reasons and many.buffered_bytes() < 32 * MIB:
+            many.send(reply)
+        assert "that wait for all peers, more than 16777216, it has the most" in many.wait_closed()
+        assert not some.reasons
+        assert _read(slow, len(frame) * sent) == frame * sent
+        with served.connect() as third:  # who has caught up takes nothing of the room
+            most = served.ends[2]
+            while most.buffered_bytes() < 14 * MIB:
+                most.send(reply)
+            assert not most.reasons
+            third.close()
+        stuck.close()
+    served.stop()

@@ -1,6 +1,7 @@
 """The gRPC server as a published client sees it: methods, errors, limits, the streams of other languages."""
 
 import asyncio
+import queue
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from flame.carriers.backlog import Backlog
 from flame.carriers.grpc_server import GrpcListener, serve_grpc
 from flame.carriers.port import Link
 from flame.model.endpoint import Endpoint
@@ -22,8 +24,8 @@ from flame.model.errors import (
     ResourceExhausted,
     TooLarge,
 )
-from flame.model.limits import MIB
-from flame.model.messages import Hello, PingNode, PongNode, Refused, Role, Welcome
+from flame.model.limits import KIB, MIB
+from flame.model.messages import Hello, PingNode, PongNode, Refused, Reply, Role, Welcome
 from flame.wire.codec import (
     decode_manager_batch,
     decode_welcome,
@@ -70,11 +72,13 @@ def _raise_if_asked(payload: bytes) -> None:
 class Served:
     """A server, its links, and a channel to it."""
 
-    def __init__(self, loop: LoopThread) -> None:
+    def __init__(self, loop: LoopThread, backlog: Backlog | None = None) -> None:
         self.loop = loop
         self.ends: list[End] = []
         self.refuse: FlameError | None = None
-        self.listener: GrpcListener = loop.run(serve_grpc("127.0.0.1:0", self._connected, Methods(), self._welcome))
+        self.listener: GrpcListener = loop.run(
+            serve_grpc("127.0.0.1:0", self._connected, Methods(), self._welcome, backlog)
+        )
         self.channel = grpc.insecure_channel(
             Endpoint.parse(self.listener.endpoint).address,
             options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
@@ -278,4 +282,67 @@ def test_a_stopped_server_frees_its_port() -> None:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind((place.host, place.port))
     assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop.loop).result(WAIT_S) is None
+    loop.stop()
+
+
+def test_a_paused_link_is_not_read_until_it_is_resumed(served: Served) -> None:
+    requests: queue.Queue[bytes | None] = queue.Queue()
+    stream = served.connect(iter(requests.get, None))
+    end = served.ends[0]
+    requests.put(join_envelopes([encode(PingNode(1))]))
+    end.wait_messages(1)
+    served.loop.call(end.link.pause)
+    for number in (2, 3):
+        requests.put(join_envelopes([encode(PingNode(number))]))
+    other = served.connect(iter([join_envelopes([encode(PingNode(4))])]))
+    wait_until_true(lambda: len(served.ends) > 1)
+    served.ends[1].wait_messages(1)
+    assert end.messages == [PingNode(1)]
+    served.loop.call(end.link.resume)
+    assert end.wait_messages(3) == [PingNode(1), PingNode(2), PingNode(3)]
+    requests.put(None)
+    assert list(stream) == list(other) == []
+
+
+def test_a_paused_link_can_end() -> None:
+    """Whoever closes the link, or goes, is not kept by messages that wait to be read."""
+    loop = LoopThread(uv=True)
+    served = Served(loop)
+    requests: queue.Queue[bytes | None] = queue.Queue()
+    served.connect(iter(requests.get, None))
+    end = served.ends[0]
+    loop.call(end.link.pause)
+    requests.put(join_envelopes([encode(PingNode(1))]))
+    served.channel.close()
+    end.wait_closed()
+    assert end.messages == end.late == []
+    requests.put(None)
+    loop.run(served.listener.stop())
+    loop.stop()
+
+
+def test_peers_that_do_not_read_are_bounded_together() -> None:
+    loop = LoopThread(uv=True)
+    served = Served(loop, Backlog(16 * MIB))
+    over = threading.Event()
+
+    def silence() -> Iterator[bytes]:
+        over.wait(WAIT_S)
+        yield from ()
+
+    reply = Reply(id=1, payload=bytes(256 * KIB))
+    streams = [served.connect(silence())]
+    streams.append(served.connect(silence()))
+    wait_until_true(lambda: len(served.ends) > 1)
+    some, many = served.ends
+    while some.buffered_bytes() < 4 * MIB:
+        some.send(reply)
+    while not many.reasons and many.buffered_bytes() < 32 * MIB:
+        many.send(reply)
+    assert "that wait for all peers, more than 16777216, it has the most" in many.wait_closed()
+    assert not some.reasons
+    over.set()
+    served.channel.close()
+    some.wait_closed()
+    loop.run(served.listener.stop())
     loop.stop()

@@ -59,6 +59,7 @@ def _frame(payload: bytes) -> bytes:
 def test_a_server_that_speaks_something_else(raw: Raw) -> None:
     raw.other.sendall(b"SSH-2.0-OpenSSH")
     assert "b'SSH-2.0" in raw.end.wait_closed()
+    assert raw.link.foreign
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from flame.cli.component_commands import COMMANDS, UsageError, read_options
 
-ALLOWED = {"config": True, "data-dir": False}
+ALLOWED = {"config": True, "data-dir": False, "executors": False, "mode": False}
 
 
 def flame(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,11 +27,23 @@ def test_options_in_both_forms() -> None:
         (["a"], "'a' is not an option"),
         (["--config", "a", "--data-dir", ""], "--data-dir is empty"),
         (["--config="], "--config is empty"),
+        (["--config", "a", "--executors", "z"], "--executors takes a number, not 'z'"),
+        (["--config", "a", "--executors=-1"], "--executors takes a number, not '-1'"),
+        (["--config", "a", "--executors", "1" * 10], "--executors takes a number"),
+        (["--config", "a", "--executors", "\u0663"], "--executors takes a number"),
+        (["--config", "a", "--mode", "fast"], "--mode is durable or memory, not 'fast'"),
     ],
 )
 def test_wrong_options(arguments: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         read_options(arguments, ALLOWED)
+
+
+def test_a_supervisor_told_nonsense_says_so_in_a_line(tmp_path: Path) -> None:
+    done = flame("supervisor", "--data-dir", str(tmp_path / "data"), "--executors", "z")
+    assert done.returncode == 2
+    assert done.stderr == "error: flame supervisor: --executors takes a number, not 'z' (see flame supervisor --help)\n"
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("component", ["session-manager", "executor-manager"])

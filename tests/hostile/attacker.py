@@ -18,6 +18,7 @@ from typing import Final
 from flame.model.messages import AcknowledgeSegments, Call, CancelTasks, Hello, Message, Role
 from flame.protocol.frames import MAGIC, frame_header
 from flame.wire.packing import encode
+from flame.wire.published import frontend, types
 
 CONNECTIONS: Final = 5_000
 STALLED: Final = 200
@@ -41,6 +42,19 @@ def framed(*messages: Message) -> bytes:
     """Messages as they stand in the stream."""
     return b"".join(frame_header(len(payload)) + payload for payload in map(encode, messages))
 
+
+SLOW: Final = 20
+_LARGE = types.SessionSpec(application="flmping", common_data=bytes(256 * 1024))
+_ASK_FOR_MUCH = frontend.GetSessionRequest(session_id="large").SerializeToString()
+GREED: Final[list[Message]] = [
+    Call(
+        id=1,
+        method="/flame.v1.Frontend/CreateSession",
+        payload=frontend.CreateSessionRequest(session_id="large", session=_LARGE).SerializeToString(),
+    ),
+    *(Call(id=at, method="/flame.v1.Frontend/GetSession", payload=_ASK_FOR_MUCH) for at in range(2, 200)),
+]
+"""Calls with large answers."""
 
 HELLO: Final = MAGIC + framed(Hello(role=Role.CLIENT, software="attacker"))
 
@@ -109,6 +123,27 @@ def connections(path: str) -> Iterator[int]:
     yield from _hold(path, CONNECTIONS, 20, b"")
 
 
+def slow(path: str) -> Iterator[int]:
+    """Peers that ask for much, again and again, and never read an answer."""
+    burst = framed(*GREED)
+    links: list[tuple[socket.socket, bytes]] = []
+    while True:
+        if len(links) < SLOW:
+            links.append((dial(path), HELLO + burst))
+        struck = 0
+        for place, (link, rest) in enumerate(links):
+            try:
+                sent = link.send(rest)
+                links[place] = (link, rest[sent:] or burst)
+                struck += sent == len(rest)
+            except BlockingIOError:
+                continue
+            except OSError:
+                link.close()
+                links[place] = (dial(path), HELLO + burst)
+        yield struck
+
+
 def _hold(path: str, count: int, at_once: int, beginning: bytes) -> Iterator[int]:
     """Keep that many connections, each with the same beginning sent; new ones for those that were closed."""
     held: dict[int, tuple[socket.socket, memoryview]] = {}
@@ -139,17 +174,21 @@ def _hold(path: str, count: int, at_once: int, beginning: bytes) -> Iterator[int
 
 
 ATTACKS: Final[dict[str, Attack]] = {
-    attack.__name__: attack for attack in (garbage, messages, calls, stalled, huge, connections)
+    strike.__name__: strike for strike in (garbage, messages, calls, slow, stalled, huge, connections)
 }
 
 
-def main(kind: str, path: str) -> None:
-    """Attack until standard input ends."""
+def attack(strokes: Iterator[int]) -> None:
+    """Attack until standard input ends.
+
+    Args:
+        strokes: how many there were in each.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.nice(10)
     struck, said = 0, False
-    for count in ATTACKS[kind](path):
+    for count in strokes:
         struck += count
         if not said and struck:
             said = True
@@ -161,4 +200,4 @@ def main(kind: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    attack(ATTACKS[sys.argv[1]](sys.argv[2]))

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from flame.model.limits import MAX_UNFINISHED_BYTES, MESSAGE_STALL_S, MIB
+from flame.model.limits import MAX_UNFINISHED_BYTES, MAX_UNREAD_BYTES, MESSAGE_STALL_S, MIB
 from tests.e2e.cluster import Cluster, peak_bytes
 from tests.e2e.conftest import MakeCluster, make_cluster
 from tests.hostile.attacker import CONNECTIONS, STALLED
+from tests.hostile.attacker_grpc import HUGE, HUGE_SENT_BYTES
 from tests.support import ROOT, wait_until_true
 
 __all__ = ["make_cluster"]
@@ -36,9 +37,16 @@ ATTACKS = {
     "garbage": ("does not speak Flame's frames", FEW_BYTES),
     "messages": ("", FEW_BYTES),
     "calls": ("", FEW_BYTES),
+    "slow": ("the other side does not read", 2 * FEW_BYTES + MAX_UNREAD_BYTES),
     "stalled": ("stalled in the middle of a message", FEW_BYTES + STALLED * MIB),
     "huge": ("the unfinished messages of all peers take more than", FEW_BYTES + 2 * MAX_UNFINISHED_BYTES),
     "connections": ("no Hello within|have not said Hello", 3 * FEW_BYTES),
+    "grpc_garbage": ("", 2 * FEW_BYTES),
+    "grpc_messages": ("", 2 * FEW_BYTES),
+    "grpc_calls": ("", 2 * FEW_BYTES),
+    "grpc_slow": ("the other side does not read", 3 * FEW_BYTES + MAX_UNREAD_BYTES),
+    "grpc_huge": ("", 2 * FEW_BYTES + 2 * HUGE * HUGE_SENT_BYTES),
+    "grpc_connections": ("", 3 * FEW_BYTES),
 }
 """What the log says (a pattern; floods that are well-formed are not complained of), and the memory it may cost."""
 
@@ -46,7 +54,10 @@ ATTACKS = {
 @contextmanager
 def attack(kind: str, cluster: Cluster) -> Iterator[subprocess.Popen[str]]:
     """An attacker's process, which has begun."""
-    command = [sys.executable, "-m", "tests.hostile.attacker", kind, cluster.endpoint.removeprefix("unix://")]
+    program, place = "attacker", cluster.endpoint.removeprefix("unix://")
+    if kind.startswith("grpc_"):
+        program, place = "attacker_grpc", cluster.http.removeprefix("http://")
+    command = [sys.executable, "-m", f"tests.hostile.{program}", kind, place]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -78,7 +89,7 @@ def test_an_attack_costs_little(kind: str, make_cluster: MakeCluster) -> None:
     said, most_bytes = ATTACKS[kind]
     if kind == "connections" and resource.getrlimit(resource.RLIMIT_NOFILE)[1] < CONNECTIONS + 500:
         pytest.skip("this user may not open so many files")
-    cluster = make_cluster(2)
+    cluster = make_cluster(2, grpc=kind.startswith("grpc_"))
     pid = cluster.pid("session-manager")
     shares = []
     for _ in range(TRIES):

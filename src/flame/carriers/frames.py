@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, cast
 
+from flame.carriers.backlog import Backlog
 from flame.carriers.endpoints import BACKLOG, bind, bound_endpoint, cannot_connect
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import Connected, Link, LinkHandler
@@ -61,12 +62,13 @@ class FramesLink(asyncio.BufferedProtocol):
             nbytes = sum(map(len, parts))
             header = frame_header(nbytes)
         except InvalidArgument as error:
-            self._fail(f"cannot send: {error}")
+            self.fail(f"cannot send: {error}")
             return
         buffered = transport.get_write_buffer_size()
         if buffered and buffered + nbytes > MAX_LINK_BUFFER_BYTES:
-            self._fail(f"the other side does not read: {buffered} bytes are waiting for it")
-        elif nbytes < _JOIN_BYTES:
+            self.fail(f"the other side does not read: {buffered} bytes are waiting for it")
+            return
+        if nbytes < _JOIN_BYTES:
             transport.write(header + parts[0])
         else:
             transport.writelines((header, *parts))
@@ -101,6 +103,11 @@ class FramesLink(asyncio.BufferedProtocol):
         """Close at once."""
         self._closing = True
         self._wire().abort()
+
+    def fail(self, reason: str) -> None:
+        """Close at once, and say why."""
+        self._reason = self._reason or reason
+        self.abort()
 
     # --- asyncio's side ---
 
@@ -161,10 +168,6 @@ class FramesLink(asyncio.BufferedProtocol):
     def _is_closing(self) -> bool:
         return self._closing
 
-    def _fail(self, reason: str) -> None:
-        self._reason = self._reason or reason
-        self.abort()
-
     def _reject(self, error: InvalidArgument) -> None:
         """Bytes that are no messages: tell the other side what is wrong with them as well as it can understand."""
         self._reason = str(error)
@@ -215,12 +218,13 @@ def _inode(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-async def serve(endpoint: str, connected: Connected) -> FramesListener:
+async def serve(endpoint: str, connected: Connected, backlog: Backlog | None = None) -> FramesListener:
     """Listen for clients, executors and nodes.
 
     Args:
         endpoint: `unix:///path` or `frames://host:port` (port 0: any), on loopback.
         connected: called for every new link; returns its handler.
+        backlog: counts what peers have not read, also for other listeners of this process.
 
     Raises:
         InvalidArgument: no such endpoint.
@@ -231,7 +235,7 @@ async def serve(endpoint: str, connected: Connected) -> FramesListener:
     listener = bind(place)
     place = bound_endpoint(place, listener)
     loop = asyncio.get_running_loop()
-    links = _Links()
+    links = _Links(backlog or Backlog())
 
     def make() -> _ServedLink:
         return _ServedLink(connected, links)
@@ -246,7 +250,8 @@ async def serve(endpoint: str, connected: Connected) -> FramesListener:
 class _Links:
     """The links of a listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlog: Backlog) -> None:
+        self.backlog = backlog
         self.open: set[_ServedLink] = set()
         self.stopped = False
         self._unfinished_bytes = 0
@@ -293,6 +298,7 @@ class _ServedLink(FramesLink):
         self.ended = asyncio.get_running_loop().create_future()
         self.apart_bytes = 0
         """What an unfinished message of this link takes, as its listener has counted it."""
+        self._slow = False
         self._received_bytes = 0
         self._mark: _Mark | None = None
 
@@ -301,6 +307,24 @@ class _ServedLink(FramesLink):
         super().connection_made(transport)
         if self._links.stopped:  # it was accepted while the listener stopped
             self.abort()
+
+    def send(self, message: Message) -> None:
+        if not self._slow:
+            super().send(message)
+            return
+        before_bytes = self.buffered_bytes()
+        super().send(message)
+        self._links.backlog.queued(self, max(0, self.buffered_bytes() - before_bytes))
+
+    def pause_writing(self) -> None:
+        """The peer does not keep up."""
+        self._slow = True
+        self._links.backlog.queued(self, self.buffered_bytes())
+
+    def resume_writing(self) -> None:
+        """It has read nearly all."""
+        self._slow = False
+        self._links.backlog.caught_up(self)
 
     def buffer_updated(self, nbytes: int) -> None:
         self._received_bytes += nbytes
@@ -324,11 +348,12 @@ class _ServedLink(FramesLink):
     def give_up(self, reason: str) -> None:
         """End the link at once."""
         self._links.count(self, 0)
-        self._fail(reason)
+        self.fail(reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._links.open.discard(self)
         self._links.count(self, 0)
+        self._links.backlog.caught_up(self)
         self.ended.set_result(None)
         super().connection_lost(exc)
 

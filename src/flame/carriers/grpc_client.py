@@ -75,6 +75,7 @@ class GrpcThreadLink:
         self._closing = False
         self._lost = False
         self._reason = ""
+        self.foreign = False  # the handshake has told
         stream: Any = channel.stream_stream(CONNECT, None, None)
         self._stream: Any = stream(self._requests())
 

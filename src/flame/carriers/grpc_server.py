@@ -12,13 +12,14 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from flame.carriers.backlog import Backlog
 from flame.carriers.batches import CONNECT, HANDSHAKE, OPTIONS, take_batch
 from flame.carriers.endpoints import bind, check_loopback
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import Connected, LinkHandler, Methods
 from flame.model.endpoint import Endpoint, split_address
 from flame.model.errors import ConfigurationError, FlameError, InvalidArgument, Rejection
-from flame.model.limits import MAX_LINK_BUFFER_BYTES
+from flame.model.limits import KIB, MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Hello, Message, Refused, Welcome
 from flame.wire.codec import decode_hello, decode_peer_batch, encode, encode_welcome, join_envelopes
 
@@ -30,14 +31,18 @@ _SERVER_OPTIONS: Final = (
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
 )
 
+_COUNTED_BYTES: Final = 64 * KIB
+"""A message of this size is counted as unread from the first: asyncio's transports do it so, too."""
+
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class GrpcLink:
     """The session manager's end of a stream over gRPC: the `Link` of the port."""
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, backlog: Backlog) -> None:
         self.peer = peer
+        self._backlog = backlog
         self.reason = ""
         self.error: FlameError | None = None
         self.aborted = asyncio.Event()
@@ -64,6 +69,8 @@ class GrpcLink:
         self._outbox.append(envelope)
         self._buffered_bytes += len(envelope)
         self._changed.set()
+        if waiting or len(envelope) > _COUNTED_BYTES:
+            self._backlog.queued(self, len(envelope))
 
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by gRPC."""
@@ -85,6 +92,9 @@ class GrpcLink:
     def abort(self) -> None:
         """End the stream at once."""
         self._closing = True
+        # Now: grpc tells the peer first, which may take for ever where it does not read.
+        self._buffered_bytes -= sum(map(len, self._outbox))
+        self._outbox.clear()
         self.aborted.set()
 
     def fail(self, reason: str) -> None:
@@ -96,6 +106,7 @@ class GrpcLink:
         """Deliver what arrives until the other side ends its half."""
         try:
             async for request in requests:
+                await self._reading.wait()  # here: the read that was under way when it was paused ends, too
                 messages, malformed = collect_messages(decode_peer_batch(request))
                 for message in messages:
                     if self.is_closing():
@@ -106,7 +117,6 @@ class GrpcLink:
                     self.error = malformed
                     self.send(Refused(Rejection.of(malformed)))
                     return
-                await self._reading.wait()
         finally:
             self.close()
 
@@ -126,6 +136,7 @@ class GrpcLink:
                 batch = take_batch(self._outbox)
                 await write(join_envelopes(batch))
                 self._buffered_bytes -= sum(map(len, batch))
+            self._backlog.caught_up(self)
             if self._closing:
                 return
 
@@ -137,8 +148,11 @@ class GrpcLink:
 class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
     """Every method of the server, by full name; requests and responses stay bytes."""
 
-    def __init__(self, connected: Connected, methods: Methods, welcome: Callable[[Hello], Welcome]) -> None:
+    def __init__(
+        self, connected: Connected, methods: Methods, welcome: Callable[[Hello], Welcome], backlog: Backlog
+    ) -> None:
         self._connected = connected
+        self._backlog = backlog
         self._methods = methods
         self._welcome = welcome
         self._handlers: dict[str, Any] = {
@@ -180,7 +194,7 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
             raise
 
     async def _connect(self, requests: AsyncIterable[bytes], context: _Context) -> None:
-        link = GrpcLink(_peer_name(context.peer()))
+        link = GrpcLink(_peer_name(context.peer()), self._backlog)
         handler = self._connected(link)
         reader = asyncio.ensure_future(link.read(requests, handler))
         writer = asyncio.ensure_future(link.write(context.write))
@@ -196,6 +210,7 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
             link.abort()
             for part in (reader, writer, aborted):
                 part.cancel()
+            self._backlog.caught_up(link)
             handler.closed(link.reason)
         if link.error is not None:
             await _refuse(context, link.error)
@@ -226,7 +241,11 @@ class GrpcListener:
 
 
 async def serve_grpc(
-    address: str, connected: Connected, methods: Methods, welcome: Callable[[Hello], Welcome]
+    address: str,
+    connected: Connected,
+    methods: Methods,
+    welcome: Callable[[Hello], Welcome],
+    backlog: Backlog | None = None,
 ) -> GrpcListener:
     """Serve gRPC.
 
@@ -235,6 +254,7 @@ async def serve_grpc(
         connected: called for every new stream of `SessionManager.Connect`; returns its handler.
         methods: the other methods.
         welcome: answers `SessionManager.Handshake`; may raise `FlameError`.
+        backlog: counts what peers have not read, also for other listeners of this process.
 
     Raises:
         InvalidArgument: no such address.
@@ -245,7 +265,7 @@ async def serve_grpc(
     place = Endpoint(scheme="http", host=check_loopback(host, address), port=port)
     bind(place).close()  # gRPC would keep the reason to itself, and write to standard error
     server = grpc.aio.server(options=_SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((_Service(connected, methods, welcome),))
+    server.add_generic_rpc_handlers((_Service(connected, methods, welcome, backlog or Backlog()),))
     try:
         port = server.add_insecure_port(place.address)
     except RuntimeError as error:

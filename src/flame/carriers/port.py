@@ -81,6 +81,9 @@ class ThreadLink(Protocol):
     thread that is in `receive` calls `received` in its place: one of them at a time.
     """
 
+    foreign: bool
+    """Whether the link is over because the other side speaks something else: not this version of Flame, or no Flame."""
+
     def send(self, message: Message) -> None:
         """Send from any thread, in call order, without blocking: written at once where the socket takes it, else
         queued for the I/O thread. Dropped once the link is closed."""

@@ -106,6 +106,7 @@ class FramesThreadLink:
         self._aborted = False
         self._over = False  # the descriptors are closed
         self._reason = ""
+        self.foreign = False
 
     # --- for any thread ---
 
@@ -329,5 +330,6 @@ class FramesThreadLink:
             if self._listening:
                 self._received(message)
         if malformed is not None:
+            self.foreign = not self._decoder.greeted
             self._reason = self._reason or str(malformed)
         return malformed is None

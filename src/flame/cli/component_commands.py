@@ -8,9 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from flame.cli.entry import hear_ctrl_c
+
 Options = Mapping[str, str]
 
 USAGE = 2
+_PATHS = ("--config", "--data-dir")
+_NUMBERS = ("--executors", "--parent", "--parent-fd")
+_MOST_DIGITS = 9
+_MODES = ("durable", "memory")
 
 
 class UsageError(Exception):
@@ -31,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"error: flame {name}: {error} (see flame {name} --help)\n")
         return USAGE
     if name in ("supervisor", "embedded"):  # the way to errors imports what they do without
+        hear_ctrl_c()
         return command(options)
     from flame.cli.errors import run
 
@@ -45,7 +52,7 @@ def read_options(arguments: Sequence[str], allowed: Mapping[str, bool]) -> dict[
         allowed: the options there are, and whether they are required.
 
     Raises:
-        UsageError: an unknown option, one without a value, a path that is empty, or a missing option.
+        UsageError: an unknown option, one without a value or with one that it cannot have, or a missing option.
 
     Example:
         >>> read_options(["--config", "x.yaml"], {"config": True})
@@ -62,13 +69,21 @@ def read_options(arguments: Sequence[str], allowed: Mapping[str, bool]) -> dict[
             if not rest:
                 raise UsageError(f"{name} needs a value")
             value = rest.pop(0)
-        if not value and name in ("--config", "--data-dir"):
-            raise UsageError(f"{name} is empty")
+        _check_value(name, value)
         options[name[2:]] = value
     for name, required in allowed.items():
         if required and name not in options:
             raise UsageError(f"--{name} is missing")
     return options
+
+
+def _check_value(name: str, value: str) -> None:
+    if name in _PATHS and not value:
+        raise UsageError(f"{name} is empty")
+    if name in _NUMBERS and not (value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS):
+        raise UsageError(f"{name} takes a number, not {value!r}")
+    if name == "--mode" and value not in _MODES:
+        raise UsageError(f"--mode is {' or '.join(_MODES)}, not {value!r}")
 
 
 def _session_manager(options: Options) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from flame.cli.entry import hear_ctrl_c
 from flame.model.errors import FlameError
 
 OK = 0
@@ -69,6 +70,7 @@ def run(command: Callable[[], int]) -> int:
         if getattr(sys, name) is None:  # whoever started this closed it: from here on it goes nowhere
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
+        hear_ctrl_c()
         return command()
     except KeyboardInterrupt as interrupt:
         return code_of(interrupt)

@@ -4,6 +4,7 @@ It runs in a process of its own, on whichever `flame` stands first on its path.
 """
 
 import argparse
+import resource
 import signal
 import sys
 import traceback
@@ -17,8 +18,10 @@ from flame.sim.world import Broken, Stuck, World
 
 SIZE = Size(nodes=4, sessions=6, tasks=600, large=0.2)
 """Small worlds: they meet as many faults as large ones, and take a tenth of the time."""
-SEED_SECONDS = 60.0
-"""CPU time after which a simulation, which takes one to five, is taken for one that never ends."""
+SEED_SECONDS = 20.0
+"""CPU time after which a simulation, which takes one or less, is taken for one that never ends."""
+MOST_BYTES = 3 << 30
+"""Address space after which it is taken for one as well: a loop that sends grows without bound."""
 
 
 class Endless(BaseException):
@@ -46,8 +49,8 @@ def judge(seed: int, *, history: bool) -> tuple[str, str]:
         world.run()
     except Broken as error:
         return "history", str(error).partition("\n")[0]
-    except Endless:
-        return "endless", f"no end after {SEED_SECONDS:.0f} s"
+    except (Endless, MemoryError):
+        return "endless", f"no end after {SEED_SECONDS:.0f} s, or in {MOST_BYTES} bytes"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         if history and where.filename.endswith("world.py"):
@@ -82,6 +85,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--history", action="store_true", help="invariants are off, and only the history judges")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGVTALRM, _interrupt)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     if options.history:
         invariants.Checker.check = lambda self, state: None  # type: ignore[method-assign]
         invariants.check_settled = lambda state, now_ms: None
