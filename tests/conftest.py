@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,19 @@ def short_tmp() -> Iterator[Path]:
 def wait_until() -> WaitUntil:
     """`wait_until(condition, timeout_s=30.0)`: returns the condition's first true value, fails after the timeout."""
     return wait_until_true
+
+
+@pytest.fixture(autouse=True)
+def _machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever is marked `alone` measures something: no other test runs meanwhile, in whichever process."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with (folder / "machine.lock").open("w") as lock:
+        flock(lock, LOCK_EX if request.node.get_closest_marker("alone") else LOCK_SH)
+        try:
+            yield
+        finally:
+            flock(lock, LOCK_UN)  # what a test has forked has the file open too
 
 
 @pytest.fixture(autouse=True)

@@ -132,3 +132,8 @@ def test_endpoints_in_their_normal_form(text: str, url: str) -> None:
 def test_what_is_no_endpoint_says_why(text: str, why: str) -> None:
     with pytest.raises(InvalidArgument, match=why):
         parse_endpoint(text, "argument")
+
+
+def test_only_a_running_local_cluster_is_supervised() -> None:
+    assert not parse_endpoint("http://127.0.0.1:1", "argument").supervised
+    assert parse_endpoint("unix:///run/flame.sock", "running cluster").supervised

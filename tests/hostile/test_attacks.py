@@ -83,7 +83,8 @@ def rates(cluster: Cluster) -> list[float]:
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.alone
+@pytest.mark.timeout(240, func_only=True)
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_an_attack_costs_little(kind: str, make_cluster: MakeCluster) -> None:
     said, most_bytes = ATTACKS[kind]

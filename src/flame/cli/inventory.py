@@ -16,6 +16,8 @@ Table = tuple[Sequence[str], list[list[object]]]
 Pairs = list[tuple[str, object]]
 
 PROBE_TIMEOUT_S = 1.0
+SUPERVISED_TIMEOUT_S = 10.0
+"""For a local cluster that runs: what does not answer there is being started again."""
 CALL_TIMEOUT_S = 30.0
 
 
@@ -28,7 +30,8 @@ def connect(endpoint: str | None) -> "flame.Connection":
     Raises:
         Unavailable: there is none, or it does not answer.
     """
-    return flame.connect(resolve(endpoint, allow_embedded=False).url)
+    place = resolve(endpoint, allow_embedded=False)
+    return flame.connect(place.url, timeout=SUPERVISED_TIMEOUT_S if place.supervised else None)
 
 
 class Probe:

@@ -17,6 +17,7 @@ from flame.model.errors import ConfigurationError, InvalidArgument, Unavailable
 Kind = Literal["embedded", "unix", "frames", "http"]
 
 VARIABLE = "FLAME_ENDPOINT"
+_RUNNING = "running cluster"
 
 
 class ClusterEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,11 @@ class ClusterEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     url: str
     source: str
+
+    @property
+    def supervised(self) -> bool:
+        """Whether it is a local cluster that runs, so that somebody starts again what does not answer just now."""
+        return self.source == _RUNNING
 
     def __str__(self) -> str:
         return self.url
@@ -62,7 +68,7 @@ def resolve(endpoint: str | None = None, *, allow_embedded: bool) -> ClusterEndp
         return _allowed(_configured(context.cluster.endpoint, str(path)), allow_embedded)
     running = running_cluster()
     if running is not None:
-        return parse_endpoint(running.endpoint, "running cluster")
+        return parse_endpoint(running.endpoint, _RUNNING)
     if allow_embedded:
         return ClusterEndpoint(kind="embedded", url="embedded", source="default")
     raise Unavailable(

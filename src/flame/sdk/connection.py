@@ -50,7 +50,7 @@ def connect(
         endpoint: `unix:///path`, `frames://host:port`, `http://host:port`, or `embedded`.
         mode: of an embedded cluster: `durable` (default) stores on disk, in a temporary directory; `memory` does not.
         timeout: longest wait in seconds for a cluster that answers. None: 10 s, but half a second where nobody takes
-            connections.
+            connections and no local cluster runs.
         carrier: `frames` or `grpc`, where an `http` endpoint leaves the choice; frames by default.
 
     Raises:
@@ -86,6 +86,8 @@ def connect(
     if carrier == "grpc" and place.kind != "http":
         raise InvalidArgument(f"{place.url} is no gRPC endpoint", hint="use http://host:port")
     connection = Connection(place.url)
+    if place.supervised and timeout is None:
+        timeout = CONNECT_TIMEOUT_S
     connection._open(timeout, choose=place.kind == "http" and carrier != "grpc", must=carrier == "frames")
     return connection
 
