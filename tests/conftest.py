@@ -24,6 +24,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long begins first, and who has to be alone comes last: else one process waits for the other."""
+    items.sort(key=lambda item: bool(item.get_closest_marker("alone")) - bool(item.get_closest_marker("long")))
+
+
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """An empty directory with a short path, for Unix sockets (their paths have at most 107 bytes)."""

@@ -26,6 +26,7 @@ OTHER_PYTHON = ROOT / "build/other-python/python"
 _SECONDS_PER_SEED = 30
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + SEEDS * _SECONDS_PER_SEED)
 def test_whatever_fails_nothing_is_lost_or_doubled_and_everything_was_tried() -> None:
     counts: Counter[str] = Counter()

@@ -114,11 +114,15 @@ def test_memory_mode_keeps_nothing_on_disk(short_tmp: Path) -> None:
     made.end()
 
 
-def test_component_that_cannot_work_is_an_error_with_its_reason(short_tmp: Path) -> None:
-    made = Embedded(short_tmp, "--mode", "sideways")
+def test_component_that_cannot_work_is_an_error_with_its_reason(
+    short_tmp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sqlite3.py").write_text("raise SystemExit('there is no SQLite here')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = Embedded(short_tmp)
     assert made.process.wait(30) == 1
     assert "session-manager ended with exit code 1" in made.answer["error"]
-    assert "durable, memory" in made.answer["log"]
+    assert "there is no SQLite here" in made.answer["log"]
     assert os.listdir(short_tmp) == []
     made.end()
 

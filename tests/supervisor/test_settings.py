@@ -26,8 +26,8 @@ def written(settings: Settings) -> tuple[SessionManagerConfig, ExecutorManagerCo
 
 @pytest.mark.parametrize("embedded", [False, True])
 @pytest.mark.parametrize("name", ["plain", 'with "quotes" and \\', "with: colon #and more"])
-def test_components_can_read_what_is_written(tmp_path: Path, name: str, embedded: bool) -> None:
-    data_dir = str(tmp_path / name)
+def test_components_can_read_what_is_written(short_tmp: Path, name: str, embedded: bool) -> None:
+    data_dir = str(short_tmp / name)
     settings = Settings(data_dir, executors=1, grpc="127.0.0.1:8080", mode="memory", embedded=embedded)
     session_manager, executor_manager = written(settings)
     assert session_manager.data_dir == executor_manager.data_dir == data_dir
