@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -357,3 +358,20 @@ def test_a_guest_s_own_failure_is_its_own_and_the_link_goes_on(raw: Raw) -> None
     assert isinstance(guest.failure, ZeroDivisionError)
     raw.other.sendall(_frame(encode(AcknowledgeReport(settled + 2))))
     assert raw.end.wait_messages(settled + 1)[-1] == AcknowledgeReport(settled + 2)
+
+
+def test_a_link_for_which_there_is_no_thread_is_one_that_is_not_there(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{short_tmp}/manager")
+        listener.listen()
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            with pytest.raises(Unavailable, match="can't start new thread"):
+                open_link(f"unix://{short_tmp}/manager", print, print)
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -1,14 +1,18 @@
 """How the main thread of an executor waits: what wakes it, what does not, and what it finds then."""
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from flame.executor import control as control_module
 from flame.executor.control import Control
 from flame.model.messages import AcknowledgeReport, LeaveSession, Message, ReportOutcomes
-from flame.protocol.executor import MAX_UNACKNOWLEDGED_BYTES
+from flame.protocol.executor import MAX_UNACKNOWLEDGED_BYTES, ExecutorHalf
 from flame.protocol.runs import Run
+from flame.protocol.shared_table import PAGE_BYTES, TABLE_BYTES, SharedTable
 from tests.executor.test_control import control
 from tests.executor_manager.rig import BINDING, ScriptedManager, assignment
 from tests.support import wait_until_true
@@ -214,3 +218,28 @@ def test_one_is_dismissed_while_it_reads_the_link_itself(
     assert run is None
     assert control._half.idle is not came
     assert control._bell.locked()
+
+
+def test_who_takes_links_and_drops_them_is_not_asked_without_a_pause(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses_taken = 0
+
+    def pauses(endpoint: str) -> Iterator[float]:
+        nonlocal pauses_taken
+        while True:
+            pauses_taken += 1
+            yield 0.001
+
+    monkeypatch.setattr(control_module, "pauses", pauses)
+    table = SharedTable(memoryview(bytearray(TABLE_BYTES)))
+    half = ExecutorHalf(executor="here", binding=1, session=7, pid=1, table=table)
+    control = Control(half, f"unix://{short_tmp}/manager", memoryview(bytearray(PAGE_BYTES)).cast("Q"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{short_tmp}/manager")
+        listener.listen()
+        control.connect()
+        for _ in range(6):
+            listener.accept()[0].close()
+    control.close(10)
+    assert pauses_taken >= 5

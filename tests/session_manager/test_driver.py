@@ -53,7 +53,7 @@ def test_of_the_queries_that_waited_for_a_commit_few_are_answered_in_one_pass_of
     many = 40 * MAX_UNARY_PER_TURN
 
     async def test(served: Served) -> None:
-        served.driver.commit_s = 1.0
+        served.driver.commit_s = driver_module.SLOW_COMMIT_S * 1.5
         request, answer = served.driver.request()
         spec = SessionSpec(application="flmping")
         served.driver.offer(SessionCreateRequested(request=request, name="slow", spec=spec))
@@ -72,6 +72,43 @@ def test_of_the_queries_that_waited_for_a_commit_few_are_answered_in_one_pass_of
             await answer
         assert sum(per_pass) == many
         assert max(per_pass) <= 2 * MAX_UNARY_PER_TURN  # one pass of the loop may touch two of the counter's
+
+    serve(test, SlowStore())
+
+
+def test_each_query_has_its_turn_while_the_disk_is_slow_and_written_to() -> None:
+    """Of a crowd that asks again and again, nobody comes twice before another has come once."""
+    crowd, rounds = 100, 5
+
+    async def test(served: Served) -> None:
+        served.driver.commit_s = driver_module.SLOW_COMMIT_S * 1.5
+        answers = [0] * crowd
+        enough = asyncio.Event()
+
+        async def ask(place: int) -> None:
+            while not enough.is_set():
+                await served.driver.settled()
+                answers[place] += 1
+                if sum(answers) >= crowd * rounds:
+                    enough.set()
+                await asyncio.sleep(0)
+
+        async def write(writer: int) -> None:
+            number = 0
+            while not enough.is_set():
+                number += 1
+                request, answer = served.driver.request()
+                spec = SessionSpec(application="flmping")
+                name = f"s{writer}-{number}"
+                served.driver.offer(SessionCreateRequested(request=request, name=name, spec=spec))
+                await answer
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for writer in range(2):
+                group.create_task(write(writer))
+            for place in range(crowd):
+                group.create_task(ask(place))
+        assert min(answers) >= rounds - 2, answers
 
     serve(test, SlowStore())
 

@@ -21,7 +21,7 @@ from flame.carriers.endpoints import cannot_connect, connect_socket
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import ThreadLink
 from flame.model.endpoint import Endpoint
-from flame.model.errors import InvalidArgument
+from flame.model.errors import InvalidArgument, Unavailable
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Message
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
@@ -66,8 +66,15 @@ def open_link(
     except OSError as error:
         connection.close()
         raise cannot_connect(endpoint, error) from None
-    link = FramesThreadLink(connection, received, closed)
-    threading.Thread(target=link.run, name=name, daemon=True).start()
+    link: FramesThreadLink | None = None
+    try:
+        link = FramesThreadLink(connection, received, closed)
+        threading.Thread(target=link.run, name=name, daemon=True).start()
+    except (OSError, RuntimeError) as error:  # no descriptor or no thread is left: there may be one later
+        connection.close()
+        if link is not None:
+            os.close(link._wakeup)
+        raise Unavailable(f"cannot connect to {endpoint}: {error}") from None
     return link
 
 

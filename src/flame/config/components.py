@@ -11,6 +11,7 @@ from flame.model.limits import (
     DELAY_RELEASE_MS,
     ENTER_TIMEOUT_MS,
     LEASE_MS,
+    MAX_PROCESSES_PER_NODE,
     MAX_TASK_BYTES,
     MAX_TASK_BYTES_CEILING,
     START_TIMEOUT_MS,
@@ -121,7 +122,7 @@ def check_executor_manager(config: ExecutorManagerConfig, source: str) -> Execut
         _check_resources(source, "memory", f"mem={config.memory}")
     for name, least in (("executors", 0), ("gpu", 0), ("cpu", 0), ("max_log_bytes", 1)):
         value = getattr(config, name)
-        most = MAX_GPUS if name == "gpu" else MAX_AMOUNT
+        most = {"gpu": MAX_GPUS, "executors": MAX_PROCESSES_PER_NODE}.get(name, MAX_AMOUNT)
         if not least <= value <= most:
             raise ConfigurationError(f"{source}: {name}: {value} is out of range", hint=f"it may be {least}-{most}")
     if config.node:

@@ -21,6 +21,8 @@ EXIT_DISMISSED: Final = 75
 
 _LEASE_POLL_S: Final = 0.05
 _CONNECT_TIMEOUT_S: Final = 10.0
+_SHORT_LINK_S: Final = 1.0
+"""After a link that was over sooner, the pauses go on to grow."""
 _GUEST_S: Final = 0.005
 """How long the main thread reads from the link itself; for longer waits it sleeps until the control thread wakes it."""
 
@@ -49,6 +51,8 @@ class Control:
         self._dismissed = False
         self._closing = threading.Event()
         self._trying: threading.Thread | None = None
+        self._pauses = pauses(endpoint)
+        self._linked_at = -_SHORT_LINK_S
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -74,6 +78,7 @@ class Control:
             return False
         with self._lock:
             self._link = link
+            self._linked_at = time.monotonic()
             link.send(self._half.hello())
             if self._closing.is_set():
                 link.close()
@@ -82,13 +87,24 @@ class Control:
 
     def _reconnect(self) -> None:
         with self._lock:
-            if not self._closing.is_set():
-                self._trying = threading.Thread(target=self._keep_trying, name="flame-reconnect", daemon=True)
-                self._trying.start()
+            if self._closing.is_set():
+                return
+            trying = threading.Thread(target=self._keep_trying, name="flame-reconnect", daemon=True)
+            try:
+                trying.start()
+                self._trying = trying
+                return
+            except RuntimeError:  # user code took all threads there may be; this one has nothing else to do
+                pass
+        self._keep_trying()
 
     def _keep_trying(self) -> None:
-        for pause_s in pauses(self._endpoint):
-            if self._open() or self._closing.wait(pause_s):
+        if time.monotonic() - self._linked_at > _SHORT_LINK_S:
+            self._pauses = pauses(self._endpoint)
+        elif self._closing.wait(next(self._pauses)):  # who takes links and drops them is not asked without a pause
+            return
+        while not self._open():
+            if self._closing.wait(next(self._pauses)):
                 return
 
     def _lost(self, reason: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from flame.model.errors import FailedPrecondition, FlameError, Unavailable
+from flame.model.errors import FailedPrecondition, FlameError, Internal, Unavailable
 from flame.model.messages import Message, Welcome
 from flame.protocol.client import ClientStream
 
@@ -363,14 +363,18 @@ class StreamOwner:
             self._establishing = self._down = True
             self.notes.append(f"the link to {self.endpoint} is lost, reconnecting: {self._why_down()}")
         self.tell()
-        threading.Thread(target=self._reconnect, name="flame-reconnect", daemon=True).start()
+        try:
+            threading.Thread(target=self._reconnect, name="flame-reconnect", daemon=True).start()
+        except RuntimeError:  # no more threads can be had; this one has nothing else to do
+            self._reconnect()
 
     def _reconnect(self) -> None:
         try:
             self.establish(None)
-        except FlameError as error:
+        except Exception as error:
+            failure = error if isinstance(error, FlameError) else Internal(f"reconnecting failed: {error!r}")
             with self.lock:
-                self.stream.fail(error)
+                self.stream.fail(failure)
                 self.changed.notify_all()
         self.tell()
 

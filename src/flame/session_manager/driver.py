@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -31,7 +32,7 @@ from flame.core.control.effects import (
 from flame.core.control.events import Event, InputsLoaded, RowsPurged, SegmentsRead, SpaceMeasured, TimeReached
 from flame.core.control.state import Batch, State
 from flame.model.errors import FlameError, ResourceExhausted
-from flame.model.limits import BLOCK_TASKS, MAX_WAITING_BYTES
+from flame.model.limits import BLOCK_TASKS, MAX_UNARY_PER_TURN, MAX_WAITING_BYTES
 from flame.model.messages import Message, Refused
 from flame.session_manager.pump import Pump
 from flame.session_manager.turnstile import Turnstile
@@ -45,6 +46,8 @@ SPACE_INTERVAL_S = 1.0
 BUSY_SPACE_INTERVAL_S = 0.02
 """How often free space is measured while something is written: a fast client fills hundreds of MB in a second."""
 PURGE_BYTES = 4 * 1024 * 1024
+_QUERY_S = 0.0001
+"""What a query takes, about."""
 _EXIT_STORE_BROKEN = 74
 
 
@@ -76,7 +79,10 @@ class Driver:
         self._pump = Pump(state)
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
-        self._stored: asyncio.Event | None = None
+        self._stored = False
+        """Whether a commit is under way in the thread."""
+        self._queries: deque[asyncio.Future[None]] = deque()
+        self._letting = False
         self._put_off: asyncio.TimerHandle | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at_ms: int | None = None
@@ -84,7 +90,7 @@ class Driver:
         self._watches: dict[int, Callable[[TellWatch], None]] = {}
         self._requests = 0
         self.turnstile = Turnstile()
-        """Unary calls pass it before they do anything, and again before they read a state they had to wait for."""
+        """Unary calls pass it before they do anything."""
         self.after_turn: Callable[[], None] | None = None
         """Called when a turn has ended, to offer what was held back."""
         self._lazy: dict[int, list[Message]] = {}
@@ -153,17 +159,39 @@ class Driver:
     async def settled(self) -> State:
         """The state while nothing in it is unstored: for queries.
 
-        All that waited for a slow commit are not answered at once when it ends, or the streams would wait for them.
+        Those that waited for a slow commit are answered in the order in which they came, and not all at once when it
+        ends, or the streams would wait for them: they get about a quarter of the time.
         """
-        while self._stored is not None:
-            await self._stored.wait()
-            await self.turnstile.enter()
+        came = True
+        while self._stored or (came and self._queries):
+            place: asyncio.Future[None] = self._loop.create_future()
+            if came:
+                self._queries.append(place)
+            else:  # a turn began before it had its place
+                self._queries.appendleft(place)
+            came = False
+            await place
         return self.state
+
+    def _let_queries(self) -> None:
+        """Let some go on that wait, unless something is unstored or is about to be: then the end of that does it."""
+        self._letting = False
+        if self._stored or self._scheduled:
+            return
+        places = max(MAX_UNARY_PER_TURN, int(self.commit_s / 4 / _QUERY_S))
+        while self._queries and places:
+            place = self._queries.popleft()
+            if not place.done():  # it may have been cancelled meanwhile
+                place.set_result(None)
+                places -= 1
+        if self._queries and not self._letting:
+            self._letting = True
+            self._loop.call_soon(self._let_queries)
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._stored is None:
+        if not self._scheduled and not self._stored:
             self._scheduled = True
             self._loop.call_soon(self._guarded, self._turn)
 
@@ -184,7 +212,7 @@ class Driver:
         if not batch.writes:
             self._finish(batch)
         elif self.commit_s > SLOW_COMMIT_S:
-            self._stored = asyncio.Event()
+            self._stored = True
             done = self._loop.run_in_executor(self._thread, self._commit, batch)
             done.add_done_callback(lambda _: self._guarded(lambda: self._committed(batch)))
         else:
@@ -203,12 +231,11 @@ class Driver:
         self.commit_s += (taken > self.commit_s or -1) * max(self.commit_s, 0.0001) * 0.05
 
     def _committed(self, batch: Batch) -> None:
-        stored, self._stored = self._stored, None
-        if stored is not None:
-            stored.set()  # first, so that queries wake up before the next turn leaves something unstored again
+        self._stored = False
         self._finish(batch)
 
     def _finish(self, batch: Batch) -> None:
+        self._let_queries()  # first: they wake up before the next turn leaves something unstored again
         self._pump.committed(batch.turn)
         self._do(batch.after)
         self.store.maintain()
@@ -240,7 +267,7 @@ class Driver:
         self.offer(TimeReached())
 
     def _watch_space(self) -> None:
-        if self._stored is None:  # else the store is busy in its thread, and is measured when that has finished
+        if not self._stored:  # else the store is busy in its thread, and is measured when that has finished
             self._guarded(self._measure_space)
         self._loop.call_later(SPACE_INTERVAL_S, self._watch_space)
 

@@ -43,7 +43,7 @@ from flame.wire.published import FRONTEND_METHODS, frontend, types
 
 WARNING_CODE = 1001
 """Code of the event in a session's status that says why it cannot run."""
-LISTED_AT_ONCE = 16
+LISTED_AT_ONCE = 32
 """Entities that are shown without a pause: they take as long as a unary call or two."""
 _Request = TypeVar("_Request", bound=Message)
 _Entity = TypeVar("_Entity")

@@ -54,7 +54,7 @@ def _look(state: State, session: Session) -> None:
 
 def _forgive(state: State) -> None:
     """Nobody waited since the last plan: whoever had much of what was free owes nothing to those who wanted less."""
-    holders = [session for session in state.live.values() if session.bindings]
+    holders = [session for session in state.live.values() if session.bindings or session.active]
     least_ms = min((session.used_ms for session in holders), default=0)
     for session in holders:
         session.used_ms = least_ms
