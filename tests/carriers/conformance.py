@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flame.model.limits import KIB, MAX_LINK_BUFFER_BYTES, MIB
-from flame.model.messages import Call, Message, PingNode, PongNode, Reply
+from flame.model.messages import Call, Message, Reply
+from flame.model.node_messages import PingNode, PongNode
 from tests.carriers.ends import End, OpenPair
 
 

@@ -16,7 +16,8 @@ from flame.carriers.port import Link
 from flame.model.endpoint import Endpoint
 from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Rejection, Unavailable
 from flame.model.limits import KIB, MAX_MESSAGE_BYTES, MIB
-from flame.model.messages import PingNode, Refused, Reply
+from flame.model.messages import Refused, Reply
+from flame.model.node_messages import PingNode
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
 from flame.wire.packing import decode_manager, encode
 from tests.carriers.ends import End, LoopThread

@@ -10,7 +10,8 @@ from flame.carriers.grpc_server import serve_grpc
 from flame.carriers.threads import open_link
 from flame.model.endpoint import Endpoint
 from flame.model.errors import Aborted, FailedPrecondition, Unavailable
-from flame.model.messages import Hello, PingNode, Welcome
+from flame.model.messages import Hello, Welcome
+from flame.model.node_messages import PingNode
 from tests.carriers.ends import CARRIERS, WAIT_S, End, LoopThread, NoMethods
 
 

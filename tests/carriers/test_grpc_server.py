@@ -25,7 +25,8 @@ from flame.model.errors import (
     TooLarge,
 )
 from flame.model.limits import KIB, MIB
-from flame.model.messages import Hello, PingNode, PongNode, Refused, Reply, Role, Welcome
+from flame.model.messages import Hello, Refused, Reply, Role, Welcome
+from flame.model.node_messages import PingNode, PongNode
 from flame.wire.codec import (
     decode_manager_batch,
     decode_welcome,

@@ -2,7 +2,8 @@
 
 from flame.carriers.messages import collect_messages
 from flame.model.errors import InvalidArgument
-from flame.model.messages import Message, PingNode
+from flame.model.messages import Message
+from flame.model.node_messages import PingNode
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
 from flame.wire.packing import decode_peer, encode
 

@@ -17,7 +17,9 @@ from flame.carriers.endpoints import bind, bound_endpoint
 from flame.carriers.threads import FramesThreadLink, open_link
 from flame.model.endpoint import Endpoint
 from flame.model.errors import InvalidArgument, Unavailable
-from flame.model.messages import AcknowledgeReport, Call, Message, PingNode
+from flame.model.executor_messages import AcknowledgeReport
+from flame.model.messages import Call, Message
+from flame.model.node_messages import PingNode
 from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
 from flame.wire.packing import decode_peer, encode
 from tests.carriers.ends import CARRIERS, WAIT_S, End
@@ -188,7 +190,7 @@ def test_nobody_there_and_no_endpoint() -> None:
 FORKED = """
 import os, sys
 from flame.carriers.threads import open_link
-from flame.model.messages import PingNode
+from flame.model.node_messages import (PingNode)
 child = os.fork()
 if child == 0:
     link = open_link(sys.argv[1], print, print, timeout_s=20)
@@ -199,7 +201,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 LEFT_OPEN = """
 import sys
 from flame.carriers.threads import open_link
-from flame.model.messages import PingNode
+from flame.model.node_messages import (PingNode)
 open_link(sys.argv[1], print, print, timeout_s=20).send(PingNode(42))
 """
 

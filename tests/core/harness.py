@@ -34,23 +34,19 @@ from flame.core.control.events import (
 from flame.core.control.recovery import recover
 from flame.core.control.state import Batch, State
 from flame.model.chunk import pack
-from flame.model.limits import BLOCK_TASKS
-from flame.model.messages import (
+from flame.model.client_messages import AttachSession, SubmitChunk
+from flame.model.executor_messages import (
     AssignTasks,
     AttachExecutor,
-    AttachSession,
-    ExecutorExited,
-    ExecutorReport,
-    HeldRange,
-    JoinNode,
-    ManagerMessage,
     Outcome,
-    PeerMessage,
     ReportOutcomes,
     SessionEntered,
-    SubmitChunk,
     TasksRetracted,
 )
+from flame.model.limits import BLOCK_TASKS
+from flame.model.messages import ManagerMessage, PeerMessage
+from flame.model.node_messages import ExecutorExited, ExecutorReport, JoinNode
+from flame.model.ranges import HeldRange
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import TaskState

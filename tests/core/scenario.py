@@ -32,8 +32,10 @@ from flame.core.control.events import (
     SessionDeleteRequested,
     SpaceMeasured,
 )
+from flame.model.client_messages import AcknowledgeSegments, CancelTasks
 from flame.model.errors import Rejection
-from flame.model.messages import AcknowledgeSegments, CancelTasks, HeldRange, Range, RetractTasks
+from flame.model.executor_messages import RetractTasks
+from flame.model.ranges import HeldRange, Range
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import TaskState
 from tests.core.harness import Core

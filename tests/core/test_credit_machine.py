@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from flame.core.control.effects import SendToExecutor
 from flame.core.control.entities import Binding
+from flame.model.executor_messages import AssignTasks, RetractTasks
 from flame.model.limits import (
     BLOCK_TASKS,
     CREDIT_BYTES,
@@ -20,7 +21,8 @@ from flame.model.limits import (
     MAX_CHUNK_BYTES,
     MAX_HELD_RANGES,
 )
-from flame.model.messages import AssignTasks, BindExecutor, HeldRange, RetractTasks
+from flame.model.node_messages import BindExecutor
+from flame.model.ranges import HeldRange
 from tests.core.harness import Core
 
 EXECUTORS = 2

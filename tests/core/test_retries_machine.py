@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from flame.core.control.effects import SendToExecutor, SendToNode
+from flame.model.executor_messages import AssignTasks
 from flame.model.limits import MAX_HOST_ENDS, MAX_START_FAILURES, MAX_TASK_DEATHS
-from flame.model.messages import AssignTasks, BindExecutor
+from flame.model.node_messages import BindExecutor
 from flame.model.records import PutSegment
 from flame.model.states import TaskState
 from tests.core.harness import Core

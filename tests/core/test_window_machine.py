@@ -15,9 +15,10 @@ from flame.core.control.entities import Attachment as Window
 from flame.core.control.entities import Session, Settings
 from flame.core.control.outcomes import _deliver, catch_up, on_acknowledge_segments, on_segments_read
 from flame.core.control.state import State, Turn
+from flame.model.client_messages import AcknowledgeSegments, Segment, SessionAttached
 from flame.model.errors import FlameError
 from flame.model.limits import KIB, RESULT_WINDOW_BYTES
-from flame.model.messages import AcknowledgeSegments, Segment, SessionAttached, Welcome
+from flame.model.messages import Welcome
 from flame.model.records import SegmentRecord, SessionRecord
 from flame.model.resources import Resources
 from flame.model.specs import SessionSpec

@@ -10,15 +10,9 @@ import pytest
 
 from flame.executor.control import EXIT_DISMISSED, Control, _log
 from flame.model.errors import Rejection
-from flame.model.messages import (
-    AttachExecutor,
-    ExecutorExited,
-    ExecutorStarted,
-    LeaveSession,
-    Refused,
-    ReportOutcomes,
-    SessionEntered,
-)
+from flame.model.executor_messages import AttachExecutor, LeaveSession, ReportOutcomes, SessionEntered
+from flame.model.messages import Refused
+from flame.model.node_messages import ExecutorExited, ExecutorStarted
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.shared_table import LEASE_END, PAGE_BYTES, TABLE_BYTES, SharedTable
 from tests.executor_manager.conftest import StartNode

@@ -4,7 +4,8 @@ import threading
 
 from flame.carriers.port import ThreadLink
 from flame.executor.control import Control
-from flame.model.messages import AcknowledgeReport, LeaveSession, Message
+from flame.model.executor_messages import AcknowledgeReport, LeaveSession
+from flame.model.messages import Message
 from tests.executor.test_control import control
 from tests.executor_manager.rig import BINDING, ScriptedManager, assignment
 from tests.support import wait_until_true

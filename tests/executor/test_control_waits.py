@@ -9,7 +9,8 @@ import pytest
 
 from flame.executor import control as control_module
 from flame.executor.control import Control
-from flame.model.messages import AcknowledgeReport, LeaveSession, Message, ReportOutcomes
+from flame.model.executor_messages import AcknowledgeReport, LeaveSession, ReportOutcomes
+from flame.model.messages import Message
 from flame.protocol.executor import MAX_UNACKNOWLEDGED_BYTES, ExecutorHalf
 from flame.protocol.runs import Run
 from flame.protocol.shared_table import PAGE_BYTES, TABLE_BYTES, SharedTable

@@ -13,7 +13,8 @@ import pytest
 from flame.executor.process import prepare_environment
 from flame.executor.services import ServiceUnusable
 from flame.model.errors import FailureRecord
-from flame.model.messages import ExecutorExited, ExecutorStarted, JoinNode, LeaveSession, SessionEntered, SessionLeft
+from flame.model.executor_messages import LeaveSession, SessionEntered, SessionLeft
+from flame.model.node_messages import ExecutorExited, ExecutorStarted, JoinNode
 from flame.model.specs import ApplicationSpec
 from flame.protocol.launch import StartProcess
 from tests.executor_manager.conftest import StartNode

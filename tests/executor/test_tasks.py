@@ -9,15 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from flame.executor.tasks import TaskLoop
-from flame.model.messages import (
-    AcknowledgeReport,
-    AssignTasks,
-    HeldRange,
-    ReportOutcomes,
-    RetractTasks,
-    TasksRetracted,
-    Welcome,
-)
+from flame.model.executor_messages import AcknowledgeReport, AssignTasks, ReportOutcomes, RetractTasks, TasksRetracted
+from flame.model.messages import Welcome
+from flame.model.ranges import HeldRange
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.runs import Run
 from flame.protocol.shared_table import LEASE_END, PAGE_BYTES, TABLE_BYTES, SharedTable

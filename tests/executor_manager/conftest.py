@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flame.config.components import ExecutorManagerConfig
-from flame.model.messages import JoinNode
+from flame.model.node_messages import JoinNode
 from tests.executor_manager.rig import NodeUnderTest, ScriptedManager
 
 StartNode = Callable[..., NodeUnderTest]

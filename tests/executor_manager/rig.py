@@ -21,22 +21,16 @@ from flame.carriers.frames import FramesListener, serve
 from flame.carriers.port import Link
 from flame.config.components import ExecutorManagerConfig
 from flame.model.chunk import NONE_LENGTH
-from flame.model.messages import (
+from flame.model.executor_messages import AcknowledgeReport, AssignTasks, AttachExecutor, EnterSession, ReportOutcomes
+from flame.model.messages import Hello, Message, Welcome
+from flame.model.node_messages import (
     AcknowledgeExit,
-    AcknowledgeReport,
-    AssignTasks,
-    AttachExecutor,
     BindExecutor,
-    EnterSession,
     ExecutorExited,
-    Hello,
     JoinNode,
-    Message,
     NodeJoined,
     PingNode,
     PongNode,
-    ReportOutcomes,
-    Welcome,
 )
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec

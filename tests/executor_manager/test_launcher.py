@@ -8,14 +8,8 @@ from pathlib import Path
 
 from flame.executor_manager.launcher import Exit, Launcher, NodePage
 from flame.model.errors import FailureRecord
-from flame.model.messages import (
-    BindExecutor,
-    EndExecutor,
-    ExecutorExited,
-    ExecutorStarted,
-    ReportOutcomes,
-    SessionEntered,
-)
+from flame.model.executor_messages import ReportOutcomes, SessionEntered
+from flame.model.node_messages import BindExecutor, EndExecutor, ExecutorExited, ExecutorStarted
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.protocol.shared_table import LEASE_END, PAGE_BYTES

@@ -11,7 +11,7 @@ import pytest
 from flame.config.components import ExecutorManagerConfig
 from flame.executor_manager.main import run
 from flame.model.errors import ConfigurationError, InvalidArgument
-from flame.model.messages import JoinNode
+from flame.model.node_messages import JoinNode
 from tests.executor_manager.conftest import StartNode
 from tests.executor_manager.rig import NodeUnderTest, ScriptedManager, processes_of
 from tests.support import wait_until_true

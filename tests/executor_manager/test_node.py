@@ -7,19 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flame.model.errors import FailureRecord
-from flame.model.messages import (
+from flame.model.executor_messages import (
     AttachExecutor,
-    EndExecutor,
-    ExecutorExited,
-    ExecutorStarted,
-    HeldRange,
-    JoinNode,
     LeaveSession,
     RetractTasks,
     SessionEntered,
     SessionLeft,
     TasksRetracted,
 )
+from flame.model.node_messages import EndExecutor, ExecutorExited, ExecutorStarted, JoinNode
+from flame.model.ranges import HeldRange
 from flame.model.states import TaskState
 from tests.executor_manager.conftest import StartNode
 from tests.executor_manager.rig import BINDING, ScriptedManager, alive, assignment, processes_of, title

@@ -6,9 +6,10 @@ from typing import Any, get_args
 
 import msgspec
 
+from flame.model.client_messages import Segment
 from flame.model.errors import InvalidArgument
 from flame.model.limits import KIB, MAX_CHUNK_TASKS, MAX_TASK_ID
-from flame.model.messages import Hello, ManagerMessage, PeerMessage, Segment, Welcome
+from flame.model.messages import Hello, ManagerMessage, PeerMessage, Welcome
 from flame.wire import codec, packing
 from tests.fuzz.samples import sample, samples
 

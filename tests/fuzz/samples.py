@@ -6,8 +6,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
+from flame.model.client_messages import Segment
 from flame.model.errors import Rejection
-from flame.model.messages import ManagerMessage, PeerMessage, Segment
+from flame.model.messages import ManagerMessage, PeerMessage
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import TaskState

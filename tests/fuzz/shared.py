@@ -3,7 +3,8 @@
 import struct
 from collections.abc import Iterator
 
-from flame.model.messages import ExecutorExited, ExecutorReport, HeldRange, JoinNode
+from flame.model.node_messages import ExecutorExited, ExecutorReport, JoinNode
+from flame.model.ranges import HeldRange
 from flame.model.resources import Resources
 from flame.protocol.shared_table import TABLE_BYTES, Phase, SharedTable
 from flame.wire import packing

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from flame.model.messages import AcknowledgeSegments, Call, CancelTasks, Hello, Message, Role
+from flame.model.client_messages import AcknowledgeSegments, CancelTasks
+from flame.model.messages import Call, Hello, Message, Role
 from flame.protocol.frames import MAGIC, frame_header
 from flame.wire.packing import encode
 from flame.wire.published import frontend, types

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import grpc
 
-from flame.model.messages import AcknowledgeSegments, CancelTasks, Hello, Message, Role
+from flame.model.client_messages import AcknowledgeSegments, CancelTasks
+from flame.model.messages import Hello, Message, Role
 from flame.wire.codec import encode, join_envelopes
 from tests.hostile.attacker import GREED, SLOW, attack
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flame.model import messages
-from flame.model.messages import ManagerMessage, PeerMessage, Range
+from flame.model.messages import ManagerMessage, PeerMessage
 
 KINDS = [*get_args(PeerMessage), *get_args(ManagerMessage)]
 
@@ -27,8 +27,3 @@ def test_no_message_is_left_out() -> None:
     }
     assert tagged == set(KINDS)
     assert len(KINDS) == len(tagged), "a message has one direction"
-
-
-def test_a_range_ends_before_its_end() -> None:
-    assert Range(5, 3).end == 8
-    assert Range(5, 0).end == 5

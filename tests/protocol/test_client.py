@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flame.model.client_messages import Segment, SubmitChunk
 from flame.model.errors import Aborted, FlameError, NotFound, Rejection, Unavailable
 from flame.model.limits import RESULT_WINDOW_BYTES
-from flame.model.messages import Call, Hello, Message, Refused, Reply, Segment, SubmitChunk, Welcome
+from flame.model.messages import Call, Hello, Message, Refused, Reply, Welcome
 from flame.model.specs import SessionSpec
 from flame.model.states import TaskState
 from flame.protocol.client import ClientStream

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from flame.model.chunk import pack_optional
+from flame.model.client_messages import AcknowledgeSegments, DetachSession, Segment, SessionAttached
 from flame.model.errors import FailureRecord, NotFound, TaskCancelled, TaskFailed
-from flame.model.messages import AcknowledgeSegments, DetachSession, Segment, SessionAttached, Welcome
+from flame.model.messages import Welcome
 from flame.model.specs import SessionSpec
 from flame.model.states import SessionState, TaskState
 from flame.protocol.client import ACKNOWLEDGE_BYTES, ClientStream

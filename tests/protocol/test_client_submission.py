@@ -2,9 +2,9 @@
 
 import pytest
 
+from flame.model.client_messages import SubmitChunk
 from flame.model.errors import FailedPrecondition, FlameError, ResourceExhausted, TaskCancelled, TooLarge
 from flame.model.limits import MAX_CHUNK_BYTES, SUBMIT_WINDOW_BYTES
-from flame.model.messages import SubmitChunk
 from flame.model.states import SessionState
 from flame.protocol.client_submission import LONE_TASKS, Feed, check_input
 from tests.protocol.test_client import Collector, Wire

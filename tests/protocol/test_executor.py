@@ -7,24 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flame.model.errors import Aborted, InvalidArgument, Rejection, Unavailable
-from flame.model.limits import MAX_CHUNK_TASKS, MIB
-from flame.model.messages import (
+from flame.model.executor_messages import (
     AcknowledgeReport,
     AssignTasks,
     AttachExecutor,
     EnterSession,
-    HeldRange,
     LeaveSession,
-    Message,
-    PongNode,
-    Refused,
     ReportOutcomes,
     RetractTasks,
     SessionEntered,
     SessionLeft,
     TasksRetracted,
-    Welcome,
 )
+from flame.model.limits import MAX_CHUNK_TASKS, MIB
+from flame.model.messages import Message, Refused, Welcome
+from flame.model.node_messages import PongNode
+from flame.model.ranges import HeldRange
 from flame.model.states import TaskState
 from flame.protocol.executor import MAX_UNACKNOWLEDGED_BYTES, ExecutorHalf
 from flame.protocol.shared_table import CURRENT, TABLE_BYTES, Phase, SharedTable

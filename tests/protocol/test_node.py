@@ -5,23 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flame.model.errors import FailureRecord, InvalidArgument, Rejection, Unavailable
+from flame.model.executor_messages import EnterSession
 from flame.model.limits import LEAVE_TIMEOUT_MS
-from flame.model.messages import (
+from flame.model.messages import Refused, Welcome
+from flame.model.node_messages import (
     AcknowledgeExit,
     BindExecutor,
     EndExecutor,
-    EnterSession,
     ExecutorExited,
     ExecutorReport,
     ExecutorStarted,
-    HeldRange,
     JoinNode,
     NodeJoined,
     PingNode,
     PongNode,
-    Refused,
-    Welcome,
 )
+from flame.model.ranges import HeldRange
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.protocol.node import KillExecutor, NodeHalf, NodeIdentity, StartExecutor

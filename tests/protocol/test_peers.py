@@ -4,22 +4,11 @@ from typing import get_args
 
 import pytest
 
+from flame.model.client_messages import DetachSession
+from flame.model.executor_messages import AttachExecutor, SessionEntered
 from flame.model.limits import GIB, MAX_CLIENT_ID_CHARS
-from flame.model.messages import (
-    PROTOCOL_VERSION,
-    AttachExecutor,
-    Call,
-    DetachSession,
-    Hello,
-    JoinNode,
-    Message,
-    PeerMessage,
-    PingNode,
-    Refused,
-    Role,
-    SessionEntered,
-    Welcome,
-)
+from flame.model.messages import PROTOCOL_VERSION, Call, Hello, Message, PeerMessage, Refused, Role, Welcome
+from flame.model.node_messages import JoinNode, PingNode
 from flame.model.resources import Resources
 from flame.protocol.peers import _MAY_SAY, ClientLinks, PeerEnd
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flame.model.chunk import unpack
-from flame.model.messages import AssignTasks, HeldRange
+from flame.model.executor_messages import AssignTasks
+from flame.model.ranges import HeldRange
 from flame.model.states import TaskState
 from flame.protocol.runs import Run, merged
 

@@ -15,7 +15,10 @@ from typing import Final
 
 import pytest
 
-from flame.model.messages import AssignTasks, HeldRange, JoinNode, Welcome
+from flame.model.executor_messages import AssignTasks
+from flame.model.messages import Welcome
+from flame.model.node_messages import JoinNode
+from flame.model.ranges import HeldRange
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.node import NodeHalf
 from flame.protocol.shared_table import TABLE_BYTES, SharedTable

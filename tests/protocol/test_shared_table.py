@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flame.model.limits import MAX_HELD_RANGES
-from flame.model.messages import HeldRange
+from flame.model.ranges import HeldRange
 from flame.protocol.shared_table import CURRENT, MAX_FAILURE_BYTES, TABLE_BYTES, Phase, SharedTable
 
 numbers = st.integers(1, 1 << 62)

@@ -14,29 +14,24 @@ import msgspec
 from flame.carriers.frames import serve
 from flame.carriers.port import Link
 from flame.model import chunk
-from flame.model.errors import FailureRecord, Rejection
-from flame.model.limits import BLOCK_TASKS, RESULT_WINDOW_BYTES
-from flame.model.messages import (
+from flame.model.client_messages import (
     AcknowledgeSegments,
     AttachmentEnded,
     AttachSession,
-    Call,
     CancelTasks,
     ChunkAcknowledged,
     ChunkRefused,
     DetachSession,
-    Hello,
-    Message,
-    Range,
-    Refused,
-    Reply,
     Segment,
     SessionAttached,
     SessionChanged,
     SubmitChunk,
     TasksCancelled,
-    Welcome,
 )
+from flame.model.errors import FailureRecord, Rejection
+from flame.model.limits import BLOCK_TASKS, RESULT_WINDOW_BYTES
+from flame.model.messages import Call, Hello, Message, Refused, Reply, Welcome
+from flame.model.ranges import Range
 from flame.model.records import ApplicationRecord, SessionRecord
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import SessionState, TaskState

@@ -9,8 +9,9 @@ from contextlib import suppress
 import pytest
 
 import flame
+from flame.model.client_messages import AttachSession, CancelTasks
 from flame.model.limits import RESULT_WINDOW_BYTES
-from flame.model.messages import AttachSession, Call, CancelTasks
+from flame.model.messages import Call
 from tests.sdk.scripted import ScriptedCluster
 from tests.support import WaitUntil
 

@@ -11,9 +11,12 @@ import pytest
 from flame.core.control.effects import SendToClient, SendToExecutor
 from flame.core.control.events import RowsPurged, SessionCreateRequested, SpaceMeasured
 from flame.core.control.state import Batch
+from flame.model.client_messages import ChunkAcknowledged
 from flame.model.errors import Rejection, ResourceExhausted
+from flame.model.executor_messages import AcknowledgeReport
 from flame.model.limits import MAX_UNARY_PER_TURN, MAX_WAITING_BYTES
-from flame.model.messages import AcknowledgeReport, ChunkAcknowledged, Message, PongNode, Refused
+from flame.model.messages import Message, Refused
+from flame.model.node_messages import PongNode
 from flame.model.records import Write
 from flame.model.specs import SessionSpec
 from flame.session_manager import driver as driver_module

@@ -4,22 +4,10 @@ import asyncio
 
 import pytest
 
+from flame.model.client_messages import AttachSession, CancelTasks, ChunkAcknowledged, SessionAttached, SubmitChunk
 from flame.model.limits import KIB, MAX_CALLS_PER_CONNECTION, MAX_MESSAGES_AT_ONCE
-from flame.model.messages import (
-    AttachSession,
-    Call,
-    CancelTasks,
-    ChunkAcknowledged,
-    Hello,
-    Message,
-    PingNode,
-    Refused,
-    Reply,
-    Role,
-    SessionAttached,
-    SubmitChunk,
-    Welcome,
-)
+from flame.model.messages import Call, Hello, Message, Refused, Reply, Role, Welcome
+from flame.model.node_messages import PingNode
 from flame.model.specs import SessionSpec
 from flame.session_manager import links
 from flame.session_manager.links import Reception

@@ -5,7 +5,7 @@ import pytest
 from flame.core.control.entities import Settings
 from flame.core.control.events import ApplicationPutRequested, ClientSaid, TimeReached
 from flame.core.control.recovery import recover
-from flame.model.messages import AttachSession, SubmitChunk
+from flame.model.client_messages import AttachSession, SubmitChunk
 from flame.model.records import PutChunk, Snapshot
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec

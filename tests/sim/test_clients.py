@@ -2,8 +2,8 @@
 
 import pytest
 
+from flame.model.client_messages import ChunkAcknowledged
 from flame.model.errors import FailedPrecondition, NotFound, TaskCancelled, TaskFailed
-from flame.model.messages import ChunkAcknowledged
 from flame.sim.clients import RepeatingSubmission, SimSession, outcome_digest
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, digest
 from flame.sim.workload import SessionPlan, Size

@@ -6,17 +6,10 @@ import pytest
 
 from flame.core.control.effects import SendToClient
 from flame.core.control.events import ApplicationPutRequested
+from flame.model.client_messages import AttachSession, ChunkAcknowledged, SessionAttached
 from flame.model.limits import GIB
-from flame.model.messages import (
-    AttachSession,
-    ChunkAcknowledged,
-    Hello,
-    JoinNode,
-    Message,
-    Role,
-    SessionAttached,
-    Welcome,
-)
+from flame.model.messages import Hello, Message, Role, Welcome
+from flame.model.node_messages import JoinNode
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.sim.session_manager import POINTS, SimSessionManager

@@ -1,6 +1,6 @@
 """The story of a task or a session is in the trace, and nothing of others is told."""
 
-from flame.model.messages import ChunkAcknowledged
+from flame.model.client_messages import ChunkAcknowledged
 from flame.model.records import BlockRecord, PutBlock
 from flame.sim.run import Case, run
 from flame.sim.story import brief, explain

@@ -5,7 +5,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flame.model.messages import Message, PingNode, PongNode
+from flame.model.messages import Message
+from flame.model.node_messages import PingNode, PongNode
 from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
 
 

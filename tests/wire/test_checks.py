@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from flame.model.client_messages import CancelTasks, Segment, SubmitChunk
 from flame.model.errors import InvalidArgument, Rejection
+from flame.model.executor_messages import AssignTasks, AttachExecutor, Outcome, ReportOutcomes, TasksRetracted
 from flame.model.limits import (
     CREDIT_TASKS,
     MAX_CAPABILITIES,
@@ -15,24 +17,9 @@ from flame.model.limits import (
     MAX_PROCESSES_PER_NODE,
     MAX_TASK_ID,
 )
-from flame.model.messages import (
-    AssignTasks,
-    AttachExecutor,
-    CancelTasks,
-    ExecutorExited,
-    ExecutorReport,
-    HeldRange,
-    Hello,
-    JoinNode,
-    Outcome,
-    PingNode,
-    Refused,
-    ReportOutcomes,
-    Role,
-    Segment,
-    SubmitChunk,
-    TasksRetracted,
-)
+from flame.model.messages import Hello, Refused, Role
+from flame.model.node_messages import ExecutorExited, ExecutorReport, JoinNode, PingNode
+from flame.model.ranges import HeldRange
 from flame.model.resources import Resources
 from flame.model.states import TaskState
 from flame.wire import codec, packing

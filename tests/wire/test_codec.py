@@ -9,23 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flame.model.client_messages import AttachSession, SubmitChunk
 from flame.model.errors import InvalidArgument
-from flame.model.messages import (
-    AcknowledgeReport,
-    AssignTasks,
-    AttachSession,
-    EnterSession,
-    ExecutorExited,
-    ExecutorReport,
-    HeldRange,
-    Hello,
-    JoinNode,
-    PingNode,
-    PongNode,
-    Role,
-    SubmitChunk,
-    Welcome,
-)
+from flame.model.executor_messages import AcknowledgeReport, AssignTasks, EnterSession
+from flame.model.messages import Hello, Role, Welcome
+from flame.model.node_messages import ExecutorExited, ExecutorReport, JoinNode, PingNode, PongNode
+from flame.model.ranges import HeldRange
 from flame.model.resources import Resources
 from flame.model.specs import SessionSpec
 from flame.wire import codec

@@ -9,23 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flame.model.client_messages import AttachSession, Segment, SubmitChunk
 from flame.model.errors import InvalidArgument, Rejection
-from flame.model.messages import (
-    AcknowledgeReport,
-    AssignTasks,
-    AttachSession,
-    Call,
-    EnterSession,
-    Hello,
-    Outcome,
-    PeerMessage,
-    PingNode,
-    Reply,
-    ReportOutcomes,
-    Role,
-    Segment,
-    SubmitChunk,
-)
+from flame.model.executor_messages import AcknowledgeReport, AssignTasks, EnterSession, Outcome, ReportOutcomes
+from flame.model.messages import Call, Hello, PeerMessage, Reply, Role
+from flame.model.node_messages import PingNode
 from flame.model.specs import SessionSpec
 from flame.model.states import TaskState
 from flame.wire import packing

@@ -11,7 +11,8 @@ from flame.carriers.pauses import pauses
 from flame.carriers.port import ThreadLink
 from flame.carriers.threads import open_link
 from flame.model.errors import Aborted, FlameError
-from flame.model.messages import EnterSession, Message
+from flame.model.executor_messages import EnterSession
+from flame.model.messages import Message
 from flame.protocol.executor import ExecutorHalf
 from flame.protocol.runs import Run
 from flame.protocol.shared_table import LEASE_END

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from flame.executor_manager.logs import LogDirectory, LogPipe
-from flame.model.messages import BindExecutor
+from flame.model.node_messages import BindExecutor
 from flame.protocol.launch import (
     MAX_LAUNCH_BYTES,
     EndProcess,

@@ -14,26 +14,19 @@ result seen, chunks with their cuts, cancels, calls. The session manager recogni
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from flame.model.errors import Aborted, FlameError, Unavailable
-from flame.model.limits import MAX_TASK_BYTES, RESULT_WINDOW_BYTES
-from flame.model.messages import (
+from flame.model.client_messages import (
     AttachmentEnded,
-    Call,
     ChunkAcknowledged,
     ChunkRefused,
     DetachSession,
-    Hello,
-    ManagerMessage,
-    PeerMessage,
-    Refused,
-    Reply,
-    Role,
     Segment,
     SessionAttached,
     SessionChanged,
     TasksCancelled,
-    Welcome,
 )
+from flame.model.errors import Aborted, FlameError, Unavailable
+from flame.model.limits import MAX_TASK_BYTES, RESULT_WINDOW_BYTES
+from flame.model.messages import Call, Hello, ManagerMessage, PeerMessage, Refused, Reply, Role, Welcome
 from flame.protocol.client_attachment import Attachment
 from flame.protocol.client_submission import Submission
 

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from flame.model import chunk
+from flame.model.client_messages import AcknowledgeSegments, AttachSession, Segment, SessionAttached, SessionChanged
 from flame.model.errors import FailureRecord, FlameError, NotFound, TaskCancelled, TaskError, TaskFailed
 from flame.model.limits import TASK_OVERHEAD_BYTES
-from flame.model.messages import (
-    AcknowledgeSegments,
-    AttachSession,
-    PeerMessage,
-    Segment,
-    SessionAttached,
-    SessionChanged,
-)
+from flame.model.messages import PeerMessage
 from flame.model.specs import SessionSpec
 from flame.model.states import SessionState, TaskState
 

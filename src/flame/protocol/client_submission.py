@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from flame.model import chunk
-from flame.model.errors import FlameError, TooLarge
-from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS, SUBMIT_WINDOW_BYTES, TASK_OVERHEAD_BYTES
-from flame.model.messages import (
+from flame.model.client_messages import (
     CancelTasks,
     ChunkAcknowledged,
     ChunkRefused,
-    Range,
     Segment,
     SessionAttached,
     SubmitChunk,
     TasksCancelled,
 )
+from flame.model.errors import FlameError, TooLarge
+from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS, SUBMIT_WINDOW_BYTES, TASK_OVERHEAD_BYTES
+from flame.model.ranges import Range
 from flame.protocol.client_attachment import Attachment, Part, Sink
 
 LONE_TASKS: Final = 4

@@ -21,26 +21,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from flame.model.errors import Aborted, InvalidArgument, Unavailable
-from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS, MAX_TASK_BYTES, MIB
-from flame.model.messages import (
+from flame.model.executor_messages import (
     AcknowledgeReport,
     AssignTasks,
     AttachExecutor,
     EnterSession,
-    HeldRange,
-    Hello,
     LeaveSession,
-    Message,
     Outcome,
-    Refused,
     ReportOutcomes,
     RetractTasks,
-    Role,
     SessionEntered,
     SessionLeft,
     TasksRetracted,
-    Welcome,
 )
+from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS, MAX_TASK_BYTES, MIB
+from flame.model.messages import Hello, Message, Refused, Role, Welcome
+from flame.model.ranges import HeldRange
 from flame.protocol.runs import Run, merged
 from flame.protocol.shared_table import CURRENT, SharedTable
 

@@ -10,22 +10,18 @@ import msgspec
 
 from flame.model.errors import FailureRecord, InvalidArgument, Unavailable
 from flame.model.limits import ENTER_TIMEOUT_MS, LEASE_MS, LEAVE_TIMEOUT_MS, MAX_NODE_NAME_CHARS, START_TIMEOUT_MS
-from flame.model.messages import (
+from flame.model.messages import Hello, Message, Refused, Role, Welcome
+from flame.model.node_messages import (
     AcknowledgeExit,
     BindExecutor,
     EndExecutor,
     ExecutorExited,
     ExecutorReport,
     ExecutorStarted,
-    Hello,
     JoinNode,
-    Message,
     NodeJoined,
     PingNode,
     PongNode,
-    Refused,
-    Role,
-    Welcome,
 )
 from flame.model.resources import Resources
 from flame.model.specs import check_name

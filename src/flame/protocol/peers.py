@@ -8,31 +8,12 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from flame.model.client_messages import AcknowledgeSegments, AttachSession, CancelTasks, DetachSession, SubmitChunk
 from flame.model.errors import Rejection
+from flame.model.executor_messages import AttachExecutor, ReportOutcomes, SessionEntered, SessionLeft, TasksRetracted
 from flame.model.limits import MAX_CLIENT_ID_CHARS
-from flame.model.messages import (
-    PROTOCOL_VERSION,
-    AcknowledgeSegments,
-    AttachExecutor,
-    AttachSession,
-    Call,
-    CancelTasks,
-    DetachSession,
-    ExecutorExited,
-    ExecutorStarted,
-    Hello,
-    JoinNode,
-    Message,
-    PingNode,
-    Refused,
-    ReportOutcomes,
-    Role,
-    SessionEntered,
-    SessionLeft,
-    SubmitChunk,
-    TasksRetracted,
-    Welcome,
-)
+from flame.model.messages import PROTOCOL_VERSION, Call, Hello, Message, Refused, Role, Welcome
+from flame.model.node_messages import ExecutorExited, ExecutorStarted, JoinNode, PingNode
 
 _MAY_SAY: dict[Role, tuple[type[msgspec.Struct], ...]] = {
     Role.CLIENT: (AttachSession, SubmitChunk, CancelTasks, AcknowledgeSegments, DetachSession, Call),

@@ -6,7 +6,8 @@ from itertools import accumulate
 
 from flame.model.chunk import pack_optional
 from flame.model.errors import InvalidArgument
-from flame.model.messages import AssignTasks, HeldRange, Outcome
+from flame.model.executor_messages import AssignTasks, Outcome
+from flame.model.ranges import HeldRange
 from flame.model.states import TaskState
 
 _SUCCEED = bytes((TaskState.SUCCEED,))

@@ -44,7 +44,7 @@ from enum import IntEnum
 from typing import Final
 
 from flame.model.limits import MAX_HELD_RANGES, MAX_TASK_ID
-from flame.model.messages import HeldRange
+from flame.model.ranges import HeldRange
 
 PAGE_BYTES: Final = 4096
 TABLE_BYTES: Final = 64 * 1024

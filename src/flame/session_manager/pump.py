@@ -5,7 +5,8 @@ from collections import deque
 from flame.core.control.events import ClientSaid, Event, ExecutorSaid, TaskCreateRequested
 from flame.core.control.reducer import can_wait, committed, settle, step
 from flame.core.control.state import Batch, State, Turn
-from flame.model.messages import ReportOutcomes, SubmitChunk
+from flame.model.client_messages import SubmitChunk
+from flame.model.executor_messages import ReportOutcomes
 
 TURN_BYTES = 8 * 1024 * 1024
 TURN_EVENTS = 1_024

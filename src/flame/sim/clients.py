@@ -7,8 +7,9 @@ from typing import Protocol
 import msgspec
 
 from flame.kernel.ranges import RangeSet
+from flame.model.client_messages import SessionAttached
 from flame.model.errors import FlameError, TaskCancelled, TaskFailed
-from flame.model.messages import Message, SessionAttached
+from flame.model.messages import Message
 from flame.model.records import SegmentRecord
 from flame.protocol.client import ClientStream
 from flame.protocol.client_attachment import Attachment, Outcome, Part

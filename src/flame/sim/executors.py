@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 
 from flame.model.errors import Aborted, FailureRecord, FlameError
-from flame.model.messages import AcknowledgeReport, AssignTasks, Message, TasksRetracted
+from flame.model.executor_messages import AcknowledgeReport, AssignTasks, TasksRetracted
+from flame.model.messages import Message
 from flame.protocol.executor import SMALL_OUTPUT_BYTES, ExecutorHalf
 from flame.protocol.node import StartExecutor
 from flame.protocol.runs import Run

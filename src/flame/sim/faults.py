@@ -4,15 +4,10 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from flame.model.messages import (
-    AcknowledgeExit,
-    AcknowledgeReport,
-    ChunkAcknowledged,
-    NodeJoined,
-    Reply,
-    SessionAttached,
-    TasksCancelled,
-)
+from flame.model.client_messages import ChunkAcknowledged, SessionAttached, TasksCancelled
+from flame.model.executor_messages import AcknowledgeReport
+from flame.model.messages import Reply
+from flame.model.node_messages import AcknowledgeExit, NodeJoined
 from flame.model.specs import SessionSpec
 from flame.sim.executors import SIGKILL, SimExecutor
 from flame.sim.history import SESSION_MANAGER

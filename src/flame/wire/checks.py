@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
-from flame.model import messages as model
+from flame.model.client_messages import Segment
 from flame.model.errors import InvalidArgument
 from flame.model.limits import MAX_CHUNK_TASKS, MAX_TASK_ID
 
@@ -97,7 +97,7 @@ def _check_tasks(value: Any) -> None:
 
 def _check_outcomes(value: Any) -> None:
     # In a segment a blob without lengths is shared by all its tasks.
-    if value.lengths or (value.blob and not isinstance(value, model.Segment)):
+    if value.lengths or (value.blob and not isinstance(value, Segment)):
         _check_tasks(value)
     else:
         _check_range(value)

@@ -15,9 +15,8 @@ import msgspec
 from google.protobuf.message import DecodeError
 from msgspec.structs import asdict
 
-from flame.model import messages as model
 from flame.model.errors import InvalidArgument
-from flame.model.messages import ManagerMessage, Message, PeerMessage
+from flame.model.messages import Hello, ManagerMessage, Message, PeerMessage, Welcome
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.wire import convert
@@ -249,21 +248,21 @@ def decode_manager_batch(data: Buffer) -> Iterator[ManagerMessage]:
         yield _decode(envelope, _MANAGER)
 
 
-def encode_hello(hello: model.Hello) -> bytes:
+def encode_hello(hello: Hello) -> bytes:
     """A `HelloMessage` on its own, the request of `SessionManager.Handshake`."""
-    return gen.HelloMessage(**_plan(model.Hello).to_fields(hello)).SerializeToString()
+    return gen.HelloMessage(**_plan(Hello).to_fields(hello)).SerializeToString()
 
 
-def decode_hello(data: Buffer) -> model.Hello:
+def decode_hello(data: Buffer) -> Hello:
     """The hello in a `HelloMessage`; raises `InvalidArgument` if it is malformed."""
-    return _plan(model.Hello).from_proto(_parse(gen.HelloMessage, data))  # type: ignore[no-any-return]
+    return _plan(Hello).from_proto(_parse(gen.HelloMessage, data))  # type: ignore[no-any-return]
 
 
-def encode_welcome(welcome: model.Welcome) -> bytes:
+def encode_welcome(welcome: Welcome) -> bytes:
     """A `WelcomeMessage` on its own, the response of `SessionManager.Handshake`."""
-    return gen.WelcomeMessage(**_plan(model.Welcome).to_fields(welcome)).SerializeToString()
+    return gen.WelcomeMessage(**_plan(Welcome).to_fields(welcome)).SerializeToString()
 
 
-def decode_welcome(data: Buffer) -> model.Welcome:
+def decode_welcome(data: Buffer) -> Welcome:
     """The welcome in a `WelcomeMessage`; raises `InvalidArgument` if it is malformed."""
-    return _plan(model.Welcome).from_proto(_parse(gen.WelcomeMessage, data))  # type: ignore[no-any-return]
+    return _plan(Welcome).from_proto(_parse(gen.WelcomeMessage, data))  # type: ignore[no-any-return]

@@ -12,23 +12,24 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from flame.model import messages as model
+from flame.model.client_messages import Segment, SubmitChunk
 from flame.model.errors import InvalidArgument
+from flame.model.executor_messages import AssignTasks, EnterSession, Outcome, ReportOutcomes
 from flame.model.limits import KIB
-from flame.model.messages import ManagerMessage, Message, PeerMessage
+from flame.model.messages import Call, ManagerMessage, Message, PeerMessage, Reply
 from flame.wire.checks import NEWER, cannot_encode, checker
 
 Buffer = bytes | bytearray | memoryview
 
 _APART_BYTES: Final = 64 * KIB
 _LAST_FIELD: Final[dict[type, str]] = {
-    model.SubmitChunk: "blob",
-    model.AssignTasks: "blob",
-    model.Segment: "blob",
-    model.Outcome: "blob",
-    model.Call: "payload",
-    model.Reply: "payload",
-    model.EnterSession: "common_data",
+    SubmitChunk: "blob",
+    AssignTasks: "blob",
+    Segment: "blob",
+    Outcome: "blob",
+    Call: "payload",
+    Reply: "payload",
+    EnterSession: "common_data",
 }
 """Where the large payload of a message is: in its last field, so that it can be sent behind the rest as it is. The last
 field of a report is its outcomes."""
@@ -56,7 +57,7 @@ def encode(message: Message) -> bytes:
 def encode_parts(message: Message) -> list[bytes]:
     """As `encode`, in parts to be sent one after the other: a large payload is a part of its own, never copied."""
     try:
-        if isinstance(message, model.ReportOutcomes):
+        if isinstance(message, ReportOutcomes):
             if sum([len(outcome.blob) for outcome in message.outcomes]) >= _APART_BYTES:
                 return _report_apart(message)
         elif (name := _LAST_FIELD.get(type(message))) and len(getattr(message, name) or b"") >= _APART_BYTES:
@@ -73,7 +74,7 @@ def _apart(message: Any) -> list[bytes]:
     return [rest + b"\xc6" + len(payload).to_bytes(4, "big"), payload]
 
 
-def _report_apart(report: model.ReportOutcomes) -> list[bytes]:
+def _report_apart(report: ReportOutcomes) -> list[bytes]:
     rest = _encode(msgspec.structs.replace(report, outcomes=())).removesuffix(_EMPTY_ARRAY)
     parts = [rest + b"\xdd" + len(report.outcomes).to_bytes(4, "big")]
     for outcome in report.outcomes:

@@ -6,8 +6,8 @@ from flame.core.control import dispatch
 from flame.core.control.effects import SendToExecutor
 from flame.core.control.entities import Binding, Session
 from flame.core.control.state import State, Turn
+from flame.model.executor_messages import AssignTasks, RetractTasks
 from flame.model.limits import CREDIT_BYTES, CREDIT_MS, MAX_CHUNK_TASKS
-from flame.model.messages import AssignTasks, RetractTasks
 from tests.core.harness import Core, assigned_ranges, one_session
 
 

@@ -8,23 +8,20 @@ import pytest
 from flame.core.control.effects import DropExecutorLink
 from flame.core.control.events import ExecutorLost, ExecutorSaid
 from flame.model.chunk import unpack
-from flame.model.limits import LEAVE_TIMEOUT_MS, MAX_HOST_ENDS
-from flame.model.messages import (
+from flame.model.client_messages import CancelTasks, ChunkAcknowledged, Segment, TasksCancelled
+from flame.model.executor_messages import (
     AcknowledgeReport,
     AssignTasks,
     AttachExecutor,
-    CancelTasks,
-    ChunkAcknowledged,
-    EndExecutor,
-    HeldRange,
     LeaveSession,
     Outcome,
     ReportOutcomes,
     RetractTasks,
-    Segment,
     SessionLeft,
-    TasksCancelled,
 )
+from flame.model.limits import LEAVE_TIMEOUT_MS, MAX_HOST_ENDS
+from flame.model.node_messages import EndExecutor
+from flame.model.ranges import HeldRange
 from flame.model.states import ExecutorState, TaskState
 from tests.core.harness import Core, assigned_ranges, one_session, outcome
 

@@ -2,8 +2,9 @@
 
 from flame.core.control.effects import DropNodeLink
 from flame.core.control.events import NodeSaid
+from flame.model.executor_messages import AssignTasks
 from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS, LEASE_MS
-from flame.model.messages import AcknowledgeExit, AssignTasks, EndExecutor, ExecutorExited, JoinNode, PingNode, PongNode
+from flame.model.node_messages import AcknowledgeExit, EndExecutor, ExecutorExited, JoinNode, PingNode, PongNode
 from flame.model.resources import Resources
 from flame.model.states import NodeState
 from tests.core.harness import Core, one_session

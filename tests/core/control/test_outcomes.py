@@ -4,8 +4,8 @@ import pytest
 
 from flame.core.control.effects import ReadSegments, TellWatch
 from flame.core.control.events import TaskWatchEnded, TaskWatchRequested
+from flame.model.client_messages import AcknowledgeSegments, CancelTasks, Segment
 from flame.model.limits import BLOCK_TASKS
-from flame.model.messages import AcknowledgeSegments, CancelTasks, Segment
 from flame.model.states import TaskState
 from tests.core.harness import Core, one_session
 

@@ -2,7 +2,9 @@
 
 from flame.core.control.placement import _readable, view_of, wants
 from flame.core.scheduling.view import View
-from flame.model.messages import BindExecutor, CancelTasks, LeaveSession, SessionChanged
+from flame.model.client_messages import CancelTasks, SessionChanged
+from flame.model.executor_messages import LeaveSession
+from flame.model.node_messages import BindExecutor
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
 from tests.core.harness import Core, one_session

@@ -2,7 +2,7 @@
 
 from flame.core.control import queries
 from flame.model.limits import BLOCK_TASKS
-from flame.model.messages import Range
+from flame.model.ranges import Range
 from flame.model.resources import Resources
 from flame.model.states import TaskState
 from tests.core.harness import one_session

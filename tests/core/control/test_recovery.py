@@ -2,8 +2,10 @@
 
 import pytest
 
+from flame.model.client_messages import CancelTasks, SessionAttached
+from flame.model.executor_messages import AssignTasks
 from flame.model.limits import BLOCK_TASKS, RECONNECT_GRACE_MS
-from flame.model.messages import AssignTasks, CancelTasks, HeldRange, SessionAttached
+from flame.model.ranges import HeldRange
 from flame.model.states import SessionState
 from tests.core.harness import Core, assigned_ranges, one_session
 

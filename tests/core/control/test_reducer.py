@@ -18,24 +18,18 @@ from flame.core.control.events import (
     SegmentsRead,
     SpaceMeasured,
 )
-from flame.model.limits import DELAY_RELEASE_MS
-from flame.model.messages import (
-    AcknowledgeSegments,
+from flame.model.client_messages import AcknowledgeSegments, AttachSession, CancelTasks, DetachSession, SubmitChunk
+from flame.model.executor_messages import (
     AttachExecutor,
-    AttachSession,
-    CancelTasks,
-    DetachSession,
-    ExecutorExited,
-    HeldRange,
-    JoinNode,
     Outcome,
-    PingNode,
     ReportOutcomes,
     SessionEntered,
     SessionLeft,
-    SubmitChunk,
     TasksRetracted,
 )
+from flame.model.limits import DELAY_RELEASE_MS
+from flame.model.node_messages import ExecutorExited, JoinNode, PingNode
+from flame.model.ranges import HeldRange
 from flame.model.resources import Resources
 from flame.model.specs import SessionSpec
 from tests.core.harness import Core, one_session, outcome

@@ -12,6 +12,7 @@ from flame.core.control.events import (
     SessionDeleteRequested,
     SpaceMeasured,
 )
+from flame.model.client_messages import AttachmentEnded, AttachSession, DetachSession, Segment, SessionAttached
 from flame.model.errors import Rejection
 from flame.model.limits import (
     BLOCK_TASKS,
@@ -20,7 +21,7 @@ from flame.model.limits import (
     PURGE_PAUSE_MS,
     RECONNECT_GRACE_MS,
 )
-from flame.model.messages import AttachmentEnded, AttachSession, DetachSession, ExecutorExited, Segment, SessionAttached
+from flame.model.node_messages import ExecutorExited
 from flame.model.resources import Resources
 from flame.model.specs import SessionSpec
 from flame.model.states import ExecutorState

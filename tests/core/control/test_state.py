@@ -3,8 +3,9 @@
 from flame.core.control.effects import SendToClient, SendToExecutor
 from flame.core.control.state import Turn
 from flame.model.chunk import pack
+from flame.model.client_messages import SubmitChunk
 from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS
-from flame.model.messages import PingNode, SubmitChunk
+from flame.model.node_messages import PingNode
 from flame.model.records import PutChunk
 from tests.core.harness import Core, one_session
 

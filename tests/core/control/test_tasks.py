@@ -7,16 +7,10 @@ import pytest
 from flame.core.control.effects import Answer
 from flame.core.control.events import SpaceMeasured, TaskCreateRequested
 from flame.model.chunk import pack
+from flame.model.client_messages import CancelTasks, ChunkAcknowledged, ChunkRefused, TasksCancelled
+from flame.model.executor_messages import RetractTasks
 from flame.model.limits import BLOCK_TASKS, MAX_CHUNK_TASKS
-from flame.model.messages import (
-    CancelTasks,
-    ChunkAcknowledged,
-    ChunkRefused,
-    HeldRange,
-    Range,
-    RetractTasks,
-    TasksCancelled,
-)
+from flame.model.ranges import HeldRange, Range
 from flame.model.specs import SessionSpec
 from tests.core.harness import Core, one_session
 
@@ -48,7 +42,7 @@ def test_a_chunk_over_a_limit_is_refused_and_nothing_is_stored(fields: dict[str,
 
 
 def test_columns_that_do_not_fit_together_are_refused() -> None:
-    from flame.model.messages import SubmitChunk
+    from flame.model.client_messages import SubmitChunk
 
     for lengths, blob in ((b"\1\0\0\0", b"xx"), (b"\1\0", b"x"), (b"\1\0\0\0" * 2, b"xx")):
         core = one_session()

@@ -8,8 +8,9 @@ from flame.core.control.sessions import delete
 from flame.core.control.state import State, Turn
 from flame.core.control.tasks import resume_cancels
 from flame.core.control.transitions import TaskPlace
+from flame.model.executor_messages import AssignTasks, RetractTasks
 from flame.model.limits import CREDIT_BYTES, CREDIT_MS, LOAD_BYTES, MAX_CHUNK_TASKS, MAX_HELD_RANGES
-from flame.model.messages import AssignTasks, HeldRange, RetractTasks
+from flame.model.ranges import HeldRange
 from flame.model.states import TaskState
 
 # Room for what an executor has finished and not reported yet: its table counts that too.

@@ -11,8 +11,10 @@ import msgspec
 
 from flame.core.control.queue import Chunk, Span, TaskQueue
 from flame.core.control.transitions import EXECUTORS, NODES, SESSIONS, TASKS, NodeLife, TaskPlace
+from flame.model.client_messages import CancelTasks
 from flame.model.limits import BLOCK_TASKS
-from flame.model.messages import CancelTasks, ExecutorExited, Range
+from flame.model.node_messages import ExecutorExited
+from flame.model.ranges import Range
 from flame.model.records import ApplicationRecord, SessionRecord
 from flame.model.resources import Resources
 from flame.model.states import ExecutorState, NodeState, SessionState

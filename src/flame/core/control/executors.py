@@ -11,15 +11,10 @@ from flame.core.control.transitions import TaskPlace
 from flame.kernel.ranges import RangeSet
 from flame.model.chunk import check_columns, slice_columns
 from flame.model.errors import FailureRecord, InvalidArgument, Rejection
-from flame.model.limits import CREDIT_TASKS, LEAVE_TIMEOUT_MS, MAX_HOST_ENDS, MAX_START_FAILURES, MAX_TASK_DEATHS
-from flame.model.messages import (
-    AcknowledgeExit,
+from flame.model.executor_messages import (
     AcknowledgeReport,
     AttachExecutor,
-    EndExecutor,
     EnterSession,
-    ExecutorExited,
-    HeldRange,
     LeaveSession,
     Outcome,
     ReportOutcomes,
@@ -27,6 +22,9 @@ from flame.model.messages import (
     SessionLeft,
     TasksRetracted,
 )
+from flame.model.limits import CREDIT_TASKS, LEAVE_TIMEOUT_MS, MAX_HOST_ENDS, MAX_START_FAILURES, MAX_TASK_DEATHS
+from flame.model.node_messages import AcknowledgeExit, EndExecutor, ExecutorExited
+from flame.model.ranges import HeldRange
 from flame.model.records import DeathsRecord, DeleteBinding, PutDeaths
 from flame.model.states import ExecutorState, TaskState
 

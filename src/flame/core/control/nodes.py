@@ -7,7 +7,15 @@ from flame.core.control.state import State, Turn
 from flame.core.control.transitions import NODES, NodeLife
 from flame.model.errors import Rejection
 from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
-from flame.model.messages import EndExecutor, ExecutorExited, ExecutorStarted, JoinNode, NodeJoined, PingNode, PongNode
+from flame.model.node_messages import (
+    EndExecutor,
+    ExecutorExited,
+    ExecutorStarted,
+    JoinNode,
+    NodeJoined,
+    PingNode,
+    PongNode,
+)
 
 
 def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None:

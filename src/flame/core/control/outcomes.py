@@ -7,8 +7,9 @@ from flame.core.control.entities import Attachment, Session
 from flame.core.control.queue import Span
 from flame.core.control.state import State, Turn
 from flame.core.control.transitions import TaskPlace
+from flame.model.client_messages import AcknowledgeSegments, Segment
 from flame.model.limits import TASK_OVERHEAD_BYTES
-from flame.model.messages import AcknowledgeSegments, Range, Segment
+from flame.model.ranges import Range
 from flame.model.records import PutSegment, SegmentRecord
 from flame.model.states import TaskState
 

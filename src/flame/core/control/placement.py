@@ -7,7 +7,7 @@ from flame.core.control.state import State, Turn
 from flame.core.scheduling.plan import plan
 from flame.core.scheduling.view import Bind, ExecutorView, NodeView, SessionView, View
 from flame.model.limits import ROTATION_MS, UNFIT_WARNING_MS
-from flame.model.messages import BindExecutor
+from flame.model.node_messages import BindExecutor
 from flame.model.records import BindingRecord, PutBinding
 from flame.model.resources import Resources, round_bytes
 from flame.model.states import ExecutorState

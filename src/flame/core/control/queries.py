@@ -6,7 +6,7 @@ import msgspec
 
 from flame.core.control.entities import Executor, Node, Session
 from flame.core.control.state import State
-from flame.model.messages import Range
+from flame.model.ranges import Range
 from flame.model.resources import Resources
 from flame.model.states import TaskState
 

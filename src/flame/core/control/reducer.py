@@ -35,23 +35,10 @@ from flame.core.control.events import (
     TimeReached,
 )
 from flame.core.control.state import Batch, State, Turn
+from flame.model.client_messages import AcknowledgeSegments, AttachSession, CancelTasks, DetachSession, SubmitChunk
 from flame.model.errors import FlameError, Rejection
-from flame.model.messages import (
-    AcknowledgeSegments,
-    AttachExecutor,
-    AttachSession,
-    CancelTasks,
-    DetachSession,
-    ExecutorExited,
-    ExecutorStarted,
-    JoinNode,
-    PingNode,
-    ReportOutcomes,
-    SessionEntered,
-    SessionLeft,
-    SubmitChunk,
-    TasksRetracted,
-)
+from flame.model.executor_messages import AttachExecutor, ReportOutcomes, SessionEntered, SessionLeft, TasksRetracted
+from flame.model.node_messages import ExecutorExited, ExecutorStarted, JoinNode, PingNode
 
 
 def step(state: State, turn: Turn, event: Event) -> None:

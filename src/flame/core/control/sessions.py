@@ -8,6 +8,7 @@ from flame.core.control.outcomes import catch_up, record_runs
 from flame.core.control.state import State, Turn
 from flame.core.control.tasks import check_accepting, take_block
 from flame.core.control.transitions import SESSIONS, TaskPlace
+from flame.model.client_messages import AttachmentEnded, AttachSession, DetachSession, SessionAttached, SessionChanged
 from flame.model.errors import (
     Aborted,
     AlreadyExists,
@@ -25,7 +26,6 @@ from flame.model.limits import (
     PURGE_PAUSE_MS,
     UNFIT_WARNING_MS,
 )
-from flame.model.messages import AttachmentEnded, AttachSession, DetachSession, SessionAttached, SessionChanged
 from flame.model.records import DeleteSession, PutSession, SessionRecord
 from flame.model.resources import Resources
 from flame.model.specs import SessionSpec, check_session_id

@@ -8,6 +8,7 @@ from flame.core.control.queries import unfinished_state, was_submitted
 from flame.core.control.queue import Chunk, Span
 from flame.core.control.state import State, Turn
 from flame.core.control.transitions import TaskPlace
+from flame.model.client_messages import CancelTasks, ChunkAcknowledged, ChunkRefused, SubmitChunk, TasksCancelled
 from flame.model.errors import (
     FailedPrecondition,
     FlameError,
@@ -17,17 +18,9 @@ from flame.model.errors import (
     ResourceExhausted,
     TooLarge,
 )
+from flame.model.executor_messages import RetractTasks
 from flame.model.limits import BLOCK_TASKS, MAX_CHUNK_TASKS
-from flame.model.messages import (
-    CancelTasks,
-    ChunkAcknowledged,
-    ChunkRefused,
-    HeldRange,
-    Range,
-    RetractTasks,
-    SubmitChunk,
-    TasksCancelled,
-)
+from flame.model.ranges import HeldRange, Range
 from flame.model.records import BlockRecord, PutBlock
 from flame.model.states import TaskState
 
