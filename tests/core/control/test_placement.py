@@ -164,3 +164,27 @@ def test_resources_in_a_warning_are_rounded_unless_they_would_look_the_same() ->
     assert _readable(asked, there) == ["cpu=1,mem=32g,gpu=0", "cpu=1,mem=23.5g,gpu=0"]
     slightly_more = Resources.parse("cpu=1,mem=24684097k")
     assert _readable(slightly_more, there) == ["cpu=1,mem=24684097k,gpu=0", "cpu=1,mem=24684096k,gpu=0"]
+
+
+def test_executors_out_of_reach_are_not_charged_to_their_session() -> None:
+    core = one_session(cpu=2, tasks=1_000, lease_ms=60_000)
+    core.start_all()
+    a = core.session("app-000001")
+    first, second = a.bindings
+
+    def used(milliseconds: int) -> int:
+        a.account(core.now_ms)
+        before = a.used_ms
+        core.advance(milliseconds)
+        a.account(core.now_ms)
+        return a.used_ms - before
+
+    assert used(100) == 200
+    core.lose_executor(first)
+    assert used(100) == 200, "its node says that it lives"
+    core.lose_node("n1")
+    assert used(100) == 100, "the other one is heard of still"
+    core.lose_executor(second)
+    assert used(100) == 0
+    core.join(cpu=2, executors=tuple(core.listed(executor, core.held(executor)) for executor in (first, second)))
+    assert used(100) == 200

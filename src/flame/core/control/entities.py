@@ -88,7 +88,7 @@ class Session(msgspec.Struct, kw_only=True):
         succeeded, failed, cancelled: tasks that are terminal.
         task_ns: measured time of a task; 0 before the first report.
         start_failures: failures to start or to enter, in a row; the next start is not before `start_after_ms`.
-        used_ms: executor time used until `used_at_ms`, as far as it counts against others.
+        used_ms: time of executors in reach, used until `used_at_ms`, as far as it counts against others.
         active: it has use for executors, and takes part in the rotation.
         wanted: executors it could use when it was last looked at.
         spilled: some queued payloads are not in memory.
@@ -154,9 +154,11 @@ class Session(msgspec.Struct, kw_only=True):
         return sum(binding.stays for binding in self.bindings.values())
 
     def account(self, now_ms: int) -> None:
-        """Add up the executor time used; before each change of its executors."""
-        self.used_ms += len(self.bindings) * (now_ms - self.used_at_ms)
-        self.used_at_ms = now_ms
+        """Add up the executor time used; before each change of its executors, and of what serves of them."""
+        if now_ms != self.used_at_ms:
+            serving = sum(binding.serves for binding in self.bindings.values())
+            self.used_ms += serving * (now_ms - self.used_at_ms)
+            self.used_at_ms = now_ms
 
     def move(self, old: TaskPlace | None, new: TaskPlace, count: int) -> None:
         """Some of its tasks change their place: along the table, and counted. The queue counts what is in it."""
@@ -223,6 +225,11 @@ class Binding(msgspec.Struct, kw_only=True):
     exit: ExecutorExited | None = None
     log_path: str = ""
     pid: int = 0
+
+    @property
+    def serves(self) -> bool:
+        """Whether anybody hears of it: one that is out of reach, as its node is, is not counted as used."""
+        return self.link != 0 or self.executor.node.link != 0
 
     @property
     def stays(self) -> bool:

@@ -55,6 +55,7 @@ def on_attach_executor(state: State, turn: Turn, event: ExecutorSaid, message: A
         error = Rejection("UNAVAILABLE", f"executor {event.executor} has attached on a newer link")
         turn.now.append(DropExecutorLink(event.executor, event.binding, event.link, error))
         return
+    binding.session.account(turn.now_ms)
     binding.link = binding.newest_link = event.link
     binding.pid = message.pid
     binding.retracting = 0
@@ -267,6 +268,7 @@ def on_executor_lost(state: State, turn: Turn, executor_id: str, number: int, li
     binding = binding_of(state, executor_id, number, link)
     if binding is None:
         return
+    binding.session.account(turn.now_ms)
     binding.link = 0
     binding.retracting = 0
     binding.giving_back = False

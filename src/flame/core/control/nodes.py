@@ -38,6 +38,7 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     if node.instance != message.instance:
         for idle in [executor for executor in node.executors.values() if executor.binding is None]:
             remove(state, turn, idle)
+    _account(turn, node)
     node.move(NodeLife.READY, link)
     node.newest_link = link
     node.instance = message.instance
@@ -78,6 +79,12 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     state.replan = True
 
 
+def _account(turn: Turn, node: Node) -> None:
+    for executor in node.executors.values():
+        if executor.binding is not None:
+            executor.binding.session.account(turn.now_ms)
+
+
 def _renew(state: State, turn: Turn, node: Node) -> None:
     node.last_seen_ms = turn.now_ms
     node.lease_end_ms = turn.now_ms + state.settings.lease_ms + LEASE_MARGIN_MS
@@ -104,6 +111,7 @@ def on_node_lost(state: State, turn: Turn, node_name: str, link: int) -> None:
     """The link is over: the node's executors go on until its lease is over; nothing new is placed there."""
     node = state.nodes.get(node_name)
     if node is not None and node.link == link:
+        _account(turn, node)
         node.move(NodeLife.SILENT)
         state.count_places()
         state.replan = True
