@@ -278,6 +278,30 @@ def test_of_two_links_of_a_client_only_the_newer_one_is_heard() -> None:
     serve(test)
 
 
+def test_where_no_more_peers_may_connect_a_client_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MAX_CONNECTIONS", 2)
+
+    async def test(served: Served) -> None:
+        door = reception(served)
+
+        async def come(client: str) -> tuple[RecordingLink, Message]:
+            link = RecordingLink()
+            door.connected(link).received(Hello(role=Role.CLIENT, client=client))
+            return link, await link.next()
+
+        former, _ = await come("one")
+        await come("two")
+        third, refused = await come("three")
+        assert isinstance(refused, Refused)
+        assert refused.error.code == "RESOURCE_EXHAUSTED"
+        assert third.closed
+        _, welcome = await come("one")
+        assert isinstance(welcome, Welcome)
+        assert former.closed
+
+    serve(test)
+
+
 def test_what_a_former_link_has_asked_and_is_not_begun_is_dropped() -> None:
     async def test(served: Served) -> None:
         door = reception(served)

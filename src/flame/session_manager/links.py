@@ -173,18 +173,18 @@ class _PeerLink:
         self._driver.offer(ClientSaid(self._number, message))  # type: ignore[arg-type]
 
     def _greet(self, message: Message) -> None:
-        if len(self._driver.links) >= MAX_CONNECTIONS:
-            error = Rejection("RESOURCE_EXHAUSTED", f"{MAX_CONNECTIONS} peers are connected already")
-            self._refuse(Refused(error))
-            return
         self._is_no_stranger()
         answer = self._end.greet(message)
         if isinstance(answer, Refused):
             self._refuse(answer)
             return
+        former = self._reception.clients.came(self._end.client, self._number, self)
+        if former is None and len(self._driver.links) >= MAX_CONNECTIONS:
+            error = Rejection("RESOURCE_EXHAUSTED", f"{MAX_CONNECTIONS} peers are connected already")
+            self._refuse(Refused(error))
+            return
         self._driver.links[self._number] = self._link
         self._link.send(answer)
-        former = self._reception.clients.came(self._end.client, self._number, self)
         if former is not None:
             former.supersede()
 
