@@ -3,7 +3,6 @@
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +53,15 @@ class Served:
         assert _read(raw, len(MAGIC)) == MAGIC
         wait_until_true(lambda: len(self.ends) > before)
         return raw
+
+    def look(self) -> None:
+        """Let it look after its links now, as it does every now and then."""
+        self._loop.call(self._listener._links._look)
+
+    @property
+    def received_bytes(self) -> int:
+        """What has arrived on all links."""
+        return sum(link._received_bytes for link in self._listener._links.open)
 
     def stop(self) -> None:
         """Stop it."""
@@ -254,16 +262,34 @@ def test_who_stalls_in_the_middle_of_a_message_is_sent_away(
 def test_a_slow_message_that_goes_on_is_waited_for(
     loop: LoopThread, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "MESSAGE_STALL_S", 0.5)
+    monkeypatch.setattr(frames, "MESSAGE_STALL_S", 3600)
     monkeypatch.setattr(frames, "MESSAGE_PROGRESS_BYTES", 1)
     served = Served(loop, f"unix://{short_tmp}/s")
-    payload = encode(PingNode(1))
+    (begun, *parts) = [bytes([byte]) for byte in MAGIC + _frame(encode(PingNode(1)))]
     with served.connect() as raw:
-        raw.sendall(MAGIC)
-        for part in _frame(payload):
-            raw.sendall(bytes([part]))
-            time.sleep(1 / len(payload))
+        raw.sendall(begun)
+        for count, part in enumerate(parts, start=1):
+            wait_until_true(lambda count=count: served.received_bytes == count)  # type: ignore[misc]
+            served.look()
+            raw.sendall(part)
         assert served.ends[0].wait_messages(1) == [PingNode(1)]
+    served.stop()
+
+
+def test_peers_for_each_of_which_little_waits_are_counted_too(
+    loop: LoopThread, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MESSAGE_STALL_S", 3600)
+    served = Served(loop, f"unix://{short_tmp}/s", Backlog(24 * KIB))
+    reply = Reply(id=1, payload=bytes(4 * KIB))
+    with served.connect(), served.connect(), served.connect():
+        for end, most in zip(served.ends, (8 * KIB, 16 * KIB, 8 * KIB), strict=True):
+            while end.buffered_bytes() < most:
+                end.send(reply)
+        served.look()
+        assert "that wait for all peers, more than 24576, it has the most" in served.ends[1].wait_closed()
+        assert not served.ends[0].reasons
+        assert not served.ends[2].reasons
     served.stop()
 
 

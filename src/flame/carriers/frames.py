@@ -271,6 +271,8 @@ class _Links:
     def _look(self) -> None:
         for link in tuple(self.open):
             link.check_progress()
+            if nbytes := link.buffered_bytes():
+                self.backlog.queued(link, nbytes)  # too little to be paused for counts, too, where there are many
         if not self.stopped:
             asyncio.get_running_loop().call_later(MESSAGE_STALL_S / 2, self._look)
 
