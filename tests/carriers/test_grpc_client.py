@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from flame.carriers.batches import HANDSHAKE
 from flame.carriers.endpoints import bind, bound_endpoint
 from flame.carriers.grpc_server import serve_grpc
+from flame.carriers.port import Foreign
 from flame.carriers.threads import open_link
 from flame.model.endpoint import Endpoint
-from flame.model.errors import Aborted, FailedPrecondition, Unavailable
+from flame.model.errors import Aborted, Unavailable
 from flame.model.messages import Hello, Welcome
 from flame.model.node_messages import PingNode
 from tests.carriers.ends import CARRIERS, WAIT_S, End, LoopThread, NoMethods
@@ -64,16 +66,27 @@ def test_one_who_does_not_answer() -> None:
             _open(endpoint, 0.2)
 
 
-def test_a_grpc_server_that_is_no_session_manager() -> None:
+@pytest.mark.parametrize("answer", [None, b"\xff\xff", RuntimeError("no")], ids=["unknown", "garbage", "fails"])
+def test_a_grpc_server_that_is_no_session_manager(answer: bytes | Exception | None) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
 
+    def handshake(request: object, context: object) -> bytes:
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is not None
+        return answer
+
     with ThreadPoolExecutor(1) as threads:
         server = grpc.server(threads)
+        if answer is not None:
+            service, method = HANDSHAKE.strip("/").split("/")
+            methods = {method: grpc.unary_unary_rpc_method_handler(handshake, None, None)}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with pytest.raises(FailedPrecondition, match="no Flame session manager"):
+        with pytest.raises(Foreign, match="no Flame session manager"):
             _open(f"http://127.0.0.1:{port}")
         server.stop(None).wait()
 

@@ -10,6 +10,7 @@ import pytest
 
 import flame
 from flame.carriers import threads
+from flame.carriers.port import Foreign
 from flame.model.messages import Hello, Message, Welcome
 from flame.sdk import connection as connection_module
 from flame.sdk.link import StreamOwner
@@ -160,6 +161,25 @@ def test_a_link_lost_before_its_opener_saw_it_is_opened_by_one_thread(monkeypatc
     assert owner.establish(30).store_id == "s"
     assert [one for one in threading.enumerate() if one.name == "flame-reconnect"] == []
     assert [link.closed for link in links] == [True, False]
+    owner.fail(flame.Unavailable("over"))
+
+
+def test_a_stranger_on_the_port_is_an_error_at_first_and_waited_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = 3
+
+    def open_link(endpoint: str, received: threads.Received, closed: threads.Closed, **_: object) -> _StandInLink:
+        nonlocal strangers
+        if strangers:
+            strangers -= 1
+            raise Foreign("no session manager")
+        return _StandInLink(received, dead=False)
+
+    monkeypatch.setattr(threads, "open_link", open_link)
+    owner = StreamOwner("unix:///nowhere", "test")
+    with pytest.raises(flame.Unavailable, match="no session manager"):
+        owner.establish(30)
+    assert strangers == 2
+    assert owner.establish(None).store_id == "s"
     owner.fail(flame.Unavailable("over"))
 
 

@@ -9,8 +9,9 @@ import grpc
 
 from flame.carriers.batches import CONNECT, HANDSHAKE, OPTIONS, take_batch
 from flame.carriers.messages import collect_messages
+from flame.carriers.port import Foreign
 from flame.model.endpoint import Endpoint
-from flame.model.errors import FailedPrecondition, FlameError, InvalidArgument, Rejection, Unavailable
+from flame.model.errors import FlameError, InvalidArgument, Rejection, Unavailable
 from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Hello, Message, Role
 from flame.wire.codec import decode_manager_batch, decode_welcome, encode, encode_hello, join_envelopes
@@ -18,6 +19,8 @@ from flame.wire.codec import decode_manager_batch, decode_welcome, encode, encod
 LINGER_S: Final = 5.0
 """How long a closed link waits for the other side to take what was sent and end the stream."""
 _CHANNEL_OPTIONS: Final = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+_FOREIGN_CODES: Final = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+"""What servers answer that do not know the handshake, and what grpc makes of answers that are none of its own."""
 
 Received = Callable[[Message], None]
 Closed = Callable[[str], None]
@@ -30,6 +33,8 @@ def _handshake(channel: grpc.Channel, place: Endpoint, timeout_s: float) -> None
         decode_welcome(call(encode_hello(Hello(role=Role.CLIENT)), timeout=timeout_s))
     except grpc.RpcError as error:
         raise _to_error(place, error) from None
+    except InvalidArgument as error:
+        raise _foreign(place, str(error)) from None
 
 
 def _to_error(place: Endpoint, error: Any) -> FlameError:
@@ -40,9 +45,13 @@ def _to_error(place: Endpoint, error: Any) -> FlameError:
     if code is grpc.StatusCode.UNAVAILABLE:
         reason = details.rpartition("Failed to connect to remote host: ")[2].lower()
         return Unavailable(f"{place}: cannot connect: {reason}", hint="check that the cluster runs: flame status")
-    if code is grpc.StatusCode.UNIMPLEMENTED:
-        return FailedPrecondition(f"{place}: no Flame session manager of this version", hint="check the endpoint")
+    if code in _FOREIGN_CODES:
+        return _foreign(place, f"{code.name.lower()}: {details}" if details else code.name.lower())
     return Rejection(code.name, f"{place}: {details}").to_error()
+
+
+def _foreign(place: Endpoint, why: str) -> Foreign:
+    return Foreign(f"{place}: no Flame session manager of this version: {why}", hint="check the endpoint")
 
 
 def open_grpc_link(

@@ -8,6 +8,7 @@ and thread ends (`ThreadLink`: SDK and executor, whose user owns the main thread
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
+from flame.model.errors import Unavailable
 from flame.model.messages import Message
 
 
@@ -72,6 +73,10 @@ class Methods(Protocol):
 
     def stream(self, method: str, payload: bytes) -> AsyncIterator[bytes]:
         """Answer a server-streaming request; raises `FlameError`, which becomes the status."""
+
+
+class Foreign(Unavailable):
+    """What answers there is no session manager of this version. It may be one again: a port has many tenants."""
 
 
 class ThreadLink(Protocol):

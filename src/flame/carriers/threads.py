@@ -53,7 +53,7 @@ def open_link(
 
     Raises:
         InvalidArgument: no such endpoint.
-        Unavailable: nobody answers there.
+        Unavailable: nobody answers there; `Foreign` if what answers is known already to be no session manager.
     """
     place = Endpoint.parse(endpoint)
     if place.scheme == "http":

@@ -260,6 +260,7 @@ class StreamOwner:
         self.check()
 
     def _try_once(self, timeout_s: float, started: float) -> Welcome:
+        from flame.carriers.port import Foreign
         from flame.carriers.threads import open_link
 
         deadline = time.monotonic() + timeout_s
@@ -274,13 +275,17 @@ class StreamOwner:
             self.tell()
             raise Unavailable(reason)
         self._reached = self._foreign = False
-        link = open_link(
-            self.endpoint,
-            partial(self._received, attempt),
-            partial(self._link_closed, attempt),
-            timeout_s=timeout_s,
-            name="flame-link",
-        )
+        try:
+            link = open_link(
+                self.endpoint,
+                partial(self._received, attempt),
+                partial(self._link_closed, attempt),
+                timeout_s=timeout_s,
+                name="flame-link",
+            )
+        except Foreign:
+            self._foreign = True
+            raise
         self._reached = True
         try:
             with self.lock:
