@@ -9,7 +9,6 @@ in `unary`.
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from pathlib import Path
 from random import Random
@@ -18,6 +17,7 @@ from typing import Literal
 import flame
 from flame.sandbox.host import die_with_parent
 from tests.chaos.facts import INDEXES, Log, facts_so_far, input_of, outcome_of
+from tests.support import wait_until_true
 
 APPLICATION = "chaos"
 _PATIENCE_S = 240.0
@@ -241,13 +241,15 @@ def read(connection: flame.Connection, name: str, directory: Path, seed: int) ->
     """Follow the results of sessions, one after the other, until none comes any more."""
     chance, log = Random(seed), Log(directory, name)
     followed: set[str] = set()
+
+    def fresh_ones() -> list[str]:
+        views = connection.list_sessions(timeout=_PATIENCE_S)
+        return [view.id for view in views if view.id not in followed]
+
     while True:
-        fresh = [view.id for view in connection.list_sessions(timeout=_PATIENCE_S) if view.id not in followed]
-        if not fresh and (directory / "stop").exists():
+        fresh = wait_until_true(lambda: fresh_ones() or (directory / "stop").exists(), 600.0, "a session or the end")
+        if not isinstance(fresh, list):
             return
-        if not fresh:
-            time.sleep(0.1)
-            continue
         session_id = chance.choice(fresh[-5:])
         followed.add(session_id)
         try:
