@@ -4,6 +4,7 @@ from flame.core.control.placement import _readable, view_of, wants
 from flame.core.scheduling.view import View
 from flame.model.client_messages import CancelTasks, SessionChanged
 from flame.model.executor_messages import LeaveSession
+from flame.model.limits import MAX_PROCESSES_PER_NODE
 from flame.model.node_messages import BindExecutor
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
@@ -188,3 +189,11 @@ def test_executors_out_of_reach_are_not_charged_to_their_session() -> None:
     assert used(100) == 0
     core.join(cpu=2, executors=tuple(core.listed(executor, core.held(executor)) for executor in (first, second)))
     assert used(100) == 200
+
+
+def test_no_node_gets_more_executors_than_it_can_list_when_it_joins() -> None:
+    core = Core()
+    core.join(cpu=1_000_000)
+    core.join("n2", cpu=1_000_000, max_executors=MAX_PROCESSES_PER_NODE + 1)
+    assert [node.max_executors for node in view_of(core.state, core.now_ms).nodes] == [MAX_PROCESSES_PER_NODE] * 2
+    assert core.state.places == 2 * MAX_PROCESSES_PER_NODE

@@ -12,7 +12,7 @@ import msgspec
 from flame.core.control.queue import Chunk, Span, TaskQueue
 from flame.core.control.transitions import EXECUTORS, NODES, SESSIONS, TASKS, NodeLife, TaskPlace
 from flame.model.client_messages import CancelTasks
-from flame.model.limits import BLOCK_TASKS
+from flame.model.limits import BLOCK_TASKS, MAX_PROCESSES_PER_NODE
 from flame.model.node_messages import ExecutorExited
 from flame.model.ranges import Range
 from flame.model.records import ApplicationRecord, SessionRecord
@@ -297,9 +297,14 @@ class Node(msgspec.Struct, kw_only=True):
         self.link = link
 
     @property
+    def most_executors(self) -> int:
+        """How many executors it takes at most, whatever they need: its limit, and what it can list when it joins."""
+        return min(self.max_executors or MAX_PROCESSES_PER_NODE, MAX_PROCESSES_PER_NODE)
+
+    @property
     def places(self) -> int:
         """How many executors it takes, roughly; 0 while it is silent."""
-        return (self.max_executors or self.capacity.cpu or 1) if self.link else 0
+        return min(self.max_executors or self.capacity.cpu or 1, self.most_executors) if self.link else 0
 
     @property
     def state(self) -> NodeState:

@@ -202,7 +202,7 @@ def _check_nodes(state: State) -> None:
         assert cpu <= has.cpu and memory_bytes <= has.memory_bytes and gpu <= has.gpu, (
             f"node {node.name} is overbooked: {cpu} CPUs, {memory_bytes} bytes and {gpu} GPUs of {has}"
         )
-        assert not node.max_executors or count <= node.max_executors, f"node {node.name} is over its limit"
+        assert count <= node.most_executors, f"node {node.name} is over its limit"
     assert state.places == places, f"{state.places} places, counted {places}"
 
 

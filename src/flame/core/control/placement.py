@@ -118,7 +118,7 @@ def view_of(state: State, now_ms: int) -> View:
             )
         )
     nodes = [
-        NodeView(name=node.name, capacity=node.capacity, max_executors=node.max_executors)
+        NodeView(name=node.name, capacity=node.capacity, max_executors=node.most_executors)
         for node in state.nodes.values()
         if node.link
     ]
