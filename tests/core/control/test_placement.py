@@ -174,10 +174,10 @@ def test_executors_out_of_reach_are_not_charged_to_their_session() -> None:
     first, second = a.bindings
 
     def used(milliseconds: int) -> int:
-        a.account(core.now_ms)
+        a.bill(core.now_ms)
         before = a.used_ms
         core.advance(milliseconds)
-        a.account(core.now_ms)
+        a.bill(core.now_ms)
         return a.used_ms - before
 
     assert used(100) == 200

@@ -88,7 +88,8 @@ class Session(msgspec.Struct, kw_only=True):
         succeeded, failed, cancelled: tasks that are terminal.
         task_ns: measured time of a task; 0 before the first report.
         start_failures: failures to start or to enter, in a row; the next start is not before `start_after_ms`.
-        used_ms: time of executors in reach, used until `used_at_ms`, as far as it counts against others.
+        used_ms: time of executors in reach, used until the last plan, as far as it counts against others.
+        unbilled_ms: what it has used since then, until `unbilled_since_ms`.
         active: it has use for executors, and takes part in the rotation.
         wanted: executors it could use when it was last looked at.
         spilled: some queued payloads are not in memory.
@@ -120,7 +121,8 @@ class Session(msgspec.Struct, kw_only=True):
     start_failures: int = 0
     start_after_ms: int = 0
     used_ms: int = 0
-    used_at_ms: int = 0
+    unbilled_ms: int = 0
+    unbilled_since_ms: int = 0
     active: bool = False
     wanted: int = 0
     warning: str = ""
@@ -155,10 +157,16 @@ class Session(msgspec.Struct, kw_only=True):
 
     def account(self, now_ms: int) -> None:
         """Add up the executor time used; before each change of its executors, and of what serves of them."""
-        if now_ms != self.used_at_ms:
+        if now_ms != self.unbilled_since_ms:
             serving = sum(binding.serves for binding in self.bindings.values())
-            self.used_ms += serving * (now_ms - self.used_at_ms)
-            self.used_at_ms = now_ms
+            self.unbilled_ms += serving * (now_ms - self.unbilled_since_ms)
+            self.unbilled_since_ms = now_ms
+
+    def bill(self, now_ms: int) -> None:
+        """Count what it has used until now against others: for all sessions at the same time, before a plan."""
+        self.account(now_ms)
+        self.used_ms += self.unbilled_ms
+        self.unbilled_ms = 0
 
     def move(self, old: TaskPlace | None, new: TaskPlace, count: int) -> None:
         """Some of its tasks change their place: along the table, and counted. The queue counts what is in it."""

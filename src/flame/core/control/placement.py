@@ -64,7 +64,7 @@ def replan(state: State, turn: Turn) -> None:
     """Let the scheduler decide, and do what it says."""
     state.replan = False
     for session in state.live.values():
-        session.account(turn.now_ms)
+        session.bill(turn.now_ms)
     if not state.contended:
         _forgive(state)
     for session in state.live.values():

@@ -17,7 +17,7 @@ def recover(snapshot: Snapshot, settings: Settings, epoch: int, now_ms: int) -> 
         state.applications[application.name] = Application(record=application)
     for record in snapshot.sessions:
         session = Session(record=record, resources=record.spec.resources or settings.default_resources)
-        session.used_at_ms = now_ms
+        session.unbilled_since_ms = now_ms
         state.sessions[record.number] = state.sessions_by_name[record.name] = session
         used = state.applications.get(record.spec.application)
         if session.open and used is not None:

@@ -53,7 +53,7 @@ def create(state: State, turn: Turn, name: str, spec: SessionSpec) -> Session:
         raise AlreadyExists(f"session {name!r} exists already", hint="open it, or choose another id")
     record = SessionRecord(number=state.last_session, name=name, spec=spec, created_ms=turn.now_ms)
     session = Session(record=record, resources=resources)
-    session.used_at_ms = turn.now_ms
+    session.unbilled_since_ms = turn.now_ms
     application.open_sessions += 1
     state.sessions[record.number] = state.live[record.number] = session
     state.sessions_by_name[name] = session
