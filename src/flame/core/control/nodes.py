@@ -79,15 +79,15 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     state.replan = True
 
 
+def _renew(state: State, turn: Turn, node: Node) -> None:
+    node.last_seen_ms = turn.now_ms
+    node.lease_end_ms = turn.now_ms + state.settings.lease_ms + LEASE_MARGIN_MS
+
+
 def _account(turn: Turn, node: Node) -> None:
     for executor in node.executors.values():
         if executor.binding is not None:
             executor.binding.session.account(turn.now_ms)
-
-
-def _renew(state: State, turn: Turn, node: Node) -> None:
-    node.last_seen_ms = turn.now_ms
-    node.lease_end_ms = turn.now_ms + state.settings.lease_ms + LEASE_MARGIN_MS
 
 
 def on_ping_node(state: State, turn: Turn, node_name: str, link: int, message: PingNode) -> None:
