@@ -41,14 +41,24 @@ def test_delay_doubles_up_to_ten_seconds(tmp_path: Path) -> None:
     assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10])
 
 
-def test_delay_begins_anew_after_thirty_seconds_alive(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("alive_s", "delay_s"), [(0.9, 0.2), (1.0, 0.1), (60, 0.1)])
+def test_one_that_lives_ten_times_as_long_as_it_was_waited_for_begins_anew(
+    tmp_path: Path, alive_s: float, delay_s: float
+) -> None:
     made = component(tmp_path)
-    for _ in range(5):
-        made.adopt(1, 0)
-        made.ended(KILLED, 0)
+    made.adopt(1, 0)
+    made.ended(KILLED, 0)
     made.adopt(1, 100)
-    made.ended(KILLED, 130)
-    assert made.start_at_s == pytest.approx(130.1)
+    made.ended(KILLED, 100 + alive_s)
+    assert made.start_at_s == pytest.approx(100 + alive_s + delay_s)
+
+
+def test_who_is_killed_every_few_seconds_is_there_again_at_once_each_time(tmp_path: Path) -> None:
+    made = component(tmp_path)
+    for second in range(0, 100, 2):
+        made.adopt(1, second)
+        made.ended(KILLED, second + 1.5)
+        assert made.start_at_s == pytest.approx(second + 1.6)
 
 
 def test_ending_by_itself_at_once_is_a_failure(tmp_path: Path) -> None:

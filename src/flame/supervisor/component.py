@@ -9,8 +9,8 @@ from flame.config.processes import is_component
 
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 10.0
-RESET_AFTER_S = 30.0
-"""A process that lived this long restarts as if it had never died."""
+RESET_AFTER_DELAYS = 10
+"""A process that lived this many times as long as it was waited for restarts as if it had never died."""
 SETTLED_AFTER_S = 5.0
 """A process that ends by itself before it lived this long once is not restarted: it cannot work."""
 
@@ -36,7 +36,7 @@ class Component:
         self._adopted = False
         self._settled = False
         self._started_s = 0.0
-        self._delay_s = FIRST_DELAY_S
+        self._delay_s = 0.0
 
     def start(self, now_s: float, environment: Mapping[str, str]) -> None:
         """Start its process, with standard output and error appended to its log."""
@@ -75,8 +75,8 @@ class Component:
         """Its process has ended with this wait status (0 for an adopted one); return how, in words."""
         alive_s = now_s - self._started_s
         self._settled = self._settled or alive_s >= SETTLED_AFTER_S
-        if alive_s >= RESET_AFTER_S:
-            self._delay_s = FIRST_DELAY_S
+        lived = alive_s >= RESET_AFTER_DELAYS * self._delay_s
+        self._delay_s = FIRST_DELAY_S if lived else min(self._delay_s * 2, MAX_DELAY_S)
         if os.WIFSIGNALED(status):
             how = f"killed by signal {os.WTERMSIG(status)}"
         else:
@@ -85,7 +85,6 @@ class Component:
                 self.failure = how
         self.pid = 0
         self.start_at_s = now_s + self._delay_s
-        self._delay_s = min(self._delay_s * 2, MAX_DELAY_S)
         return how
 
     def send(self, signal_number: int) -> None:
