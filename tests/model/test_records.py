@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from flame.model import records
+from flame.model.limits import TASK_OVERHEAD_BYTES
 from flame.model.records import (
     ApplicationRecord,
     ChunkRecord,
@@ -49,3 +50,12 @@ def test_every_kind_of_write_is_in_the_union() -> None:
 def test_an_empty_snapshot_is_that_of_a_new_store() -> None:
     snapshot = Snapshot()
     assert (snapshot.last_session, snapshot.time_ms, snapshot.sessions) == (0, 0, ())
+
+
+def test_a_row_takes_as_much_of_a_window_as_its_tasks_and_payload_do() -> None:
+    row = SegmentRecord(session=1, sequence=1, first=1, count=1_000_000, state=TaskState.CANCELLED, finished_ms=4)
+    assert row.window_bytes == TASK_OVERHEAD_BYTES, "what has no payloads of its own is one thing to a client"
+    row = SegmentRecord(
+        session=1, sequence=1, first=1, count=3, state=TaskState.SUCCEED, lengths=bytes(12), blob=b"12", finished_ms=4
+    )
+    assert row.window_bytes == 4 * TASK_OVERHEAD_BYTES + 2

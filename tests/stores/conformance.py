@@ -609,9 +609,9 @@ def check_segments_come_in_order(place: Place) -> None:
 
 
 def check_segments_are_limited_in_bytes(place: Place) -> None:
-    """At least one segment, then as many as fit into the limit of payload, `lengths` and blob."""
+    """At least one segment, then as many as take no more than the limit of a window."""
     store, segments = _with_segments(place)
-    sizes = [len(segment.lengths) + len(segment.blob) for segment in segments]
+    sizes = [segment.window_bytes for segment in segments]
     for limit_bytes in (0, 1, sizes[0], sizes[0] + sizes[1] - 1, sizes[0] + sizes[1], sum(sizes) - 1, sum(sizes)):
         found = store.read_segments(1, 0, limit_bytes)
         fitting = max(n for n in range(len(sizes) + 1) if sum(sizes[:n]) <= limit_bytes)

@@ -6,6 +6,7 @@ little-endian unsigned 32-bit integers, one per task, and `blob` holds the paylo
 
 import msgspec
 
+from flame.model.limits import TASK_OVERHEAD_BYTES
 from flame.model.specs import ApplicationSpec, SessionSpec
 from flame.model.states import ApplicationState, SessionState, TaskState
 
@@ -87,6 +88,12 @@ class SegmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     lengths: bytes = b""
     blob: bytes = b""
     finished_ms: int
+
+    @property
+    def window_bytes(self) -> int:
+        """What it takes of a window of results: never more than the client counts when it opens the window again,
+        however many tasks one row stands for."""
+        return len(self.blob) + TASK_OVERHEAD_BYTES * (1 + len(self.lengths) // 4)
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, kw_only=True):

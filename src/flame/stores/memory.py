@@ -175,7 +175,7 @@ class MemoryStore:
             row = by_sequence.rows[place]
             if block is not None and row.first not in block:
                 continue
-            left_bytes -= len(row.lengths) + len(row.blob)
+            left_bytes -= row.window_bytes
             if found and (left_bytes < 0 or len(found) == MAX_READ_SEGMENTS):
                 break
             found.append(row)

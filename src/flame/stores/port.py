@@ -48,7 +48,7 @@ class Store(Protocol):
     ) -> Sequence[SegmentRecord]:
         """Segments with a sequence above `after`, in order, only those whose `first` is in `block` if given.
 
-        At least one if there is any, then as many as fit into `limit_bytes` of payload and 1,024 rows.
+        At least one if there is any, then as many as fit into `limit_bytes` of a window of results, and 1,024 rows.
         """
 
     def read_outcome(self, session: int, task: int) -> SegmentRecord | None:

@@ -347,7 +347,7 @@ class SqliteStore:
             try:
                 for row in cursor:
                     segment = schema.segment_of(row)
-                    left_bytes -= len(segment.lengths) + len(segment.blob)
+                    left_bytes -= segment.window_bytes
                     if found and left_bytes < 0:
                         break
                     found.append(segment)

@@ -84,6 +84,8 @@ class Checker:
             new = islice(reversed(unseen), look[0] - count) if counted_before else unseen
             counted = (nbytes if counted_before else 0) + sum([size for _, size in new])
             assert look[1] == counted, f"attachment {key[1]}: {look[1]} unseen bytes, counted {counted}"
+            most = state.settings.result_window_bytes + (unseen[-1][1] if unseen else 0)
+            assert counted < most, f"attachment {key[1]}: {counted} unseen bytes, and a window for less than {most}"
         self._attachments = attachments
 
 

@@ -8,7 +8,6 @@ from flame.core.control.queue import Span
 from flame.core.control.state import State, Turn
 from flame.core.control.transitions import TaskPlace
 from flame.model.client_messages import AcknowledgeSegments, Segment
-from flame.model.limits import TASK_OVERHEAD_BYTES
 from flame.model.ranges import Range
 from flame.model.records import PutSegment, SegmentRecord
 from flame.model.states import TaskState
@@ -155,8 +154,7 @@ def _deliver(state: State, turn: Turn, attachment: Attachment, segment: SegmentR
 
 def send(turn: Turn, attachment: Attachment, segment: SegmentRecord) -> None:
     """Send a segment to a client and account for it."""
-    # Never more than the client counts when it opens the window again, however many tasks one row stands for.
-    nbytes = len(segment.blob) + TASK_OVERHEAD_BYTES * (1 + len(segment.lengths) // 4)
+    nbytes = segment.window_bytes
     attachment.unseen.append((segment.sequence, nbytes))
     attachment.unseen_bytes += nbytes
     attachment.sent = segment.sequence
