@@ -4,7 +4,7 @@
 #   make test     all tests                  (PYTEST_ARGS="-k name" narrows them)
 #   make lint     style, strict types, import contracts
 #   make sim      simulate large worlds until told   (SIM_ARGS="--seed 1000 --tasks 50000"; failures: build/sim)
-#   make mutants  break the engine on purpose, one place at a time: after how many seeds is it seen? (a quarter hour)
+#   make mutants  break the engine on purpose, one place at a time: after how many seeds is it seen? (three minutes)
 #   make chaos    break a real cluster 1,000 times, and judge what came of it (CHAOS_ARGS="--faults 200 --seed 7")
 #   make fuzz     throw bytes at everything that reads what peers and users send (FUZZ_ARGS="--seconds 600 frames")
 #   make bench    the table of docs/benchmarks.md; bench-quick for a short look
