@@ -1,6 +1,7 @@
 """Placement: plans are made when something changed, and the rotation has no old claims."""
 
 from flame.core.control.placement import _readable, view_of, wants
+from flame.core.control.transitions import NodeLife
 from flame.core.scheduling.view import View
 from flame.model.client_messages import CancelTasks, SessionChanged
 from flame.model.executor_messages import LeaveSession
@@ -189,6 +190,17 @@ def test_executors_out_of_reach_are_not_charged_to_their_session() -> None:
     assert used(100) == 0
     core.join(cpu=2, executors=tuple(core.listed(executor, core.held(executor)) for executor in (first, second)))
     assert used(100) == 200
+
+
+def test_executors_whose_node_is_heard_of_until_its_lease_ends_are_charged_until_then() -> None:
+    core = one_session(cpu=2, tasks=1_000, lease_ms=10_000)
+    a = core.session("app-000001")
+    a.bill(core.now_ms)
+    before = a.used_ms
+    core.advance(core.state.nodes["n1"].lease_end_ms - core.now_ms)
+    assert core.state.nodes["n1"].life is NodeLife.EXPIRED
+    a.bill(core.now_ms)
+    assert a.used_ms - before >= 2 * 10_000
 
 
 def test_no_node_gets_more_executors_than_it_can_list_when_it_joins() -> None:

@@ -38,13 +38,11 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
     if node.instance != message.instance:
         for idle in [executor for executor in node.executors.values() if executor.binding is None]:
             remove(state, turn, idle)
-    _account(turn, node)
-    node.move(NodeLife.READY, link)
     node.newest_link = link
     node.instance = message.instance
     node.capacity, node.max_executors = message.capacity, message.max_executors
     node.host, node.arch, node.os = message.host, message.arch, message.os
-    state.count_places()
+    _move(state, turn, node, NodeLife.READY, link)
     _renew(state, turn, node)
     state.deadlines.set(("lease", node.name), node.lease_end_ms)
     state.deadlines.drop(("forget", node.name))
@@ -84,10 +82,13 @@ def _renew(state: State, turn: Turn, node: Node) -> None:
     node.lease_end_ms = turn.now_ms + state.settings.lease_ms + LEASE_MARGIN_MS
 
 
-def _account(turn: Turn, node: Node) -> None:
+def _move(state: State, turn: Turn, node: Node, life: NodeLife, link: int = 0) -> None:
+    """Change what is known of it, and what depends on that: whether its executors serve, how many there may be."""
     for executor in node.executors.values():
         if executor.binding is not None:
             executor.binding.session.account(turn.now_ms)
+    node.move(life, link)
+    state.count_places()
 
 
 def on_ping_node(state: State, turn: Turn, node_name: str, link: int, message: PingNode) -> None:
@@ -111,9 +112,7 @@ def on_node_lost(state: State, turn: Turn, node_name: str, link: int) -> None:
     """The link is over: the node's executors go on until its lease is over; nothing new is placed there."""
     node = state.nodes.get(node_name)
     if node is not None and node.link == link:
-        _account(turn, node)
-        node.move(NodeLife.SILENT)
-        state.count_places()
+        _move(state, turn, node, NodeLife.SILENT)
         state.replan = True
 
 
@@ -125,8 +124,7 @@ def on_lease_deadline(state: State, turn: Turn, node: Node) -> None:
     if node.link:
         error = Rejection("UNAVAILABLE", f"node {node.name!r}: no ping for {state.settings.lease_ms} ms")
         turn.now.append(DropNodeLink(node.name, node.link, error))
-    node.move(NodeLife.EXPIRED)
-    state.count_places()
+    _move(state, turn, node, NodeLife.EXPIRED)
     for executor in list(node.executors.values()):
         if executor.binding is not None:
             end_binding(state, turn, executor.binding, None)
