@@ -162,15 +162,10 @@ class Driver:
         Those that waited for a slow commit are answered in the order in which they came, and not all at once when it
         ends, or the streams would wait for them: they get about a quarter of the time.
         """
-        came = True
-        while self._stored or (came and self._queries):
+        if self._stored or self._queries:
             place: asyncio.Future[None] = self._loop.create_future()
-            if came:
-                self._queries.append(place)
-            else:  # a turn began before it had its place
-                self._queries.appendleft(place)
-            came = False
-            await place
+            self._queries.append(place)
+            await place  # a turn that is scheduled from now on begins behind all that are let go on
         return self.state
 
     def _let_queries(self) -> None:
