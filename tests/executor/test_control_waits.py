@@ -2,11 +2,12 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flame.carriers.pauses import Pauses
 from flame.executor import control as control_module
 from flame.executor.control import Control
 from flame.model.executor_messages import AcknowledgeReport, LeaveSession, ReportOutcomes
@@ -226,13 +227,13 @@ def test_who_takes_links_and_drops_them_is_not_asked_without_a_pause(
 ) -> None:
     pauses_taken = 0
 
-    def pauses(endpoint: str) -> Iterator[float]:
-        nonlocal pauses_taken
-        while True:
+    class Counted(Pauses):
+        def next(self) -> float:
+            nonlocal pauses_taken
             pauses_taken += 1
-            yield 0.001
+            return 0.001
 
-    monkeypatch.setattr(control_module, "pauses", pauses)
+    monkeypatch.setattr(control_module, "Pauses", Counted)
     table = SharedTable(memoryview(bytearray(TABLE_BYTES)))
     half = ExecutorHalf(executor="here", binding=1, session=7, pid=1, table=table)
     control = Control(half, f"unix://{short_tmp}/manager", memoryview(bytearray(PAGE_BYTES)).cast("Q"))

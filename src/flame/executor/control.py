@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from flame.carriers.pauses import pauses
+from flame.carriers.pauses import Pauses
 from flame.carriers.port import ThreadLink
 from flame.carriers.threads import open_link
 from flame.model.errors import Aborted, FlameError
@@ -22,8 +22,6 @@ EXIT_DISMISSED: Final = 75
 
 _LEASE_POLL_S: Final = 0.05
 _CONNECT_TIMEOUT_S: Final = 10.0
-_SHORT_LINK_S: Final = 1.0
-"""After a link that was over sooner, the pauses go on to grow."""
 _GUEST_S: Final = 0.005
 """How long the main thread reads from the link itself; for longer waits it sleeps until the control thread wakes it."""
 
@@ -52,8 +50,7 @@ class Control:
         self._dismissed = False
         self._closing = threading.Event()
         self._trying: threading.Thread | None = None
-        self._pauses = pauses(endpoint)
-        self._linked_at = -_SHORT_LINK_S
+        self._pauses = Pauses(endpoint)
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -79,7 +76,7 @@ class Control:
             return False
         with self._lock:
             self._link = link
-            self._linked_at = time.monotonic()
+            self._pauses.linked()
             link.send(self._half.hello())
             if self._closing.is_set():
                 link.close()
@@ -100,13 +97,9 @@ class Control:
         self._keep_trying()
 
     def _keep_trying(self) -> None:
-        if time.monotonic() - self._linked_at > _SHORT_LINK_S:
-            self._pauses = pauses(self._endpoint)
-        elif self._closing.wait(next(self._pauses)):  # who takes links and drops them is not asked without a pause
-            return
-        while not self._open():
-            if self._closing.wait(next(self._pauses)):
-                return
+        pause_s = self._pauses.before_first()
+        while not self._closing.wait(pause_s) and not self._open():
+            pause_s = self._pauses.next()
 
     def _lost(self, reason: str) -> None:
         if reason:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from flame.carriers.frames import connect
-from flame.carriers.pauses import pauses
+from flame.carriers.pauses import Pauses
 from flame.carriers.port import Link
 from flame.executor_manager.launcher import Exit, Key, Launcher
 from flame.model.errors import FlameError, Unavailable
@@ -61,7 +61,7 @@ class Node:
         await self.launcher.stop()
 
     async def _stay_connected(self) -> None:
-        waits = pauses(self._endpoint)
+        pauses = Pauses(self._endpoint)
         complained = False
         while True:
             self._closed.clear()
@@ -71,11 +71,13 @@ class Node:
                 if not complained:
                     self._log(f"{error}; trying again")
                 complained = True
+                pause_s = pauses.next()
             else:
+                pauses.linked()
                 await self._closed.wait()
-                if self._joined_once:
-                    waits, complained = pauses(self._endpoint), False
-            await asyncio.sleep(next(waits))
+                complained = complained and not self._joined_once
+                pause_s = pauses.before_first()
+            await asyncio.sleep(pause_s)
 
     # --- the link's handler ----------------------------------------------------------------------------------------
 

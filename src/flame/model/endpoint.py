@@ -61,8 +61,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """`host:port`, with brackets around an IPv6 address."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is surely on this machine, by its text alone."""
+        return self.scheme == "unix" or self.host in ("localhost", "::1") or _is_ipv4_loopback(self.host)
+
     def __str__(self) -> str:
         return f"unix://{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.address}"
+
+
+def _is_ipv4_loopback(host: str) -> bool:
+    return host.startswith("127.") and host.replace(".", "").isdecimal()
 
 
 def split_address(address: str, shown: str = "", default: int | None = None) -> tuple[str, int]:

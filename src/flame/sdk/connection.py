@@ -402,7 +402,7 @@ class Connection(StreamOwner):
             timeout = CONNECT_TIMEOUT_S if timeout is None else timeout
             frames = self.establish(timeout, patience_s).frames_endpoint
             if choose and frames:
-                self._move(frames, timeout, must)
+                self._move(frames, timeout, patience_s, must)
             elif must and choose:
                 raise Unavailable(f"{self.endpoint} names no frame endpoint", hint='use carrier="grpc"')
         except BaseException as error:
@@ -412,7 +412,7 @@ class Connection(StreamOwner):
                 link.close()
             raise
 
-    def _move(self, frames: str, timeout: float, must: bool) -> None:
+    def _move(self, frames: str, timeout: float, patience_s: float | None, must: bool) -> None:
         """Go on at another endpoint, or where that does not answer (from inside a container, say) at this one."""
         published = self.endpoint
         with self.lock:
@@ -422,7 +422,7 @@ class Connection(StreamOwner):
         if link is not None:
             link.close()
         try:
-            self.establish(timeout if must else 1.0, FIRST_PATIENCE_S)
+            self.establish(*((timeout, patience_s) if must else (1.0, FIRST_PATIENCE_S)))
         except Unavailable:
             if must:
                 raise

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from flame.carriers.pauses import Pauses
 from flame.model.errors import FailedPrecondition, FlameError, Internal, Unavailable
 from flame.model.messages import Message, Welcome
 from flame.protocol.client import ClientStream
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 HANDSHAKE_TIMEOUT_S = 10.0
 SHORTEST_PAUSE_S = 0.005
-SHORT_LINK_S = 1.0
-"""After a link that was over sooner, the pauses go on to grow."""
 FIRST_PATIENCE_S = 0.5
 """How long a first link is tried for where nobody takes connections, unless the caller says how long."""
 
@@ -74,8 +73,7 @@ class StreamOwner:
         self._ended_reason = ""
         self._establishing = False
         """Whether a thread opens a link: there is only one that does."""
-        self._waits: Iterator[float] = iter(())
-        self._linked_at: float | None = None
+        self._pauses = Pauses(endpoint)
         self._reached = False
         """Whether somebody took the last connection that was tried."""
         self._foreign = False
@@ -225,15 +223,12 @@ class StreamOwner:
             raise
 
     def _establish(self, timeout: float | None, patience_s: float | None) -> Welcome:
-        from flame.carriers.pauses import pauses
-
         started = time.monotonic()
         deadline = None if timeout is None else started + timeout
-        if self._linked_at is None or started - self._linked_at > SHORT_LINK_S:
-            self._waits = pauses(self.endpoint)
-        elif timeout is None:  # who takes links and drops them is not asked without a pause
+        first_pause_s = self._pauses.before_first()
+        if timeout is None:
             with self.changed:
-                self._pause(next(self._waits))
+                self._pause(first_pause_s)
         while True:
             left_s = HANDSHAKE_TIMEOUT_S if deadline is None else max(deadline - time.monotonic(), 0.001)
             try:
@@ -244,7 +239,7 @@ class StreamOwner:
                 raise failure
             if deadline is not None and patience_s is not None and not self._reached:
                 deadline = min(deadline, started + patience_s)
-            pause_s = next(self._waits)
+            pause_s = self._pauses.next()
             if deadline is not None:  # the last attempts come close to the end
                 pause_s = min(pause_s, (deadline - time.monotonic()) / 2)
             with self.changed:
@@ -303,7 +298,7 @@ class StreamOwner:
                     self._foreign = link.foreign
                     raise Unavailable(f"{self.endpoint}: {self._why_down()}")
                 self._establishing = False  # under the lock that saw the link: whoever loses it from now on reconnects
-                self._linked_at = time.monotonic()
+                self._pauses.linked()
                 if self._down:
                     self._down = False
                     self.notes.append(f"the link to {self.endpoint} is back")
