@@ -156,7 +156,7 @@ async def _serve(carrier: str, directory: str, connected: Callable[[Link], End])
         def welcome(hello: Hello) -> Welcome:
             return Welcome(store_id="s")
 
-        return await serve_grpc("127.0.0.1:0", connected, NoMethods(), welcome)
+        return await serve_grpc("127.0.0.1:0", connected, NoMethods(), welcome, print)
     endpoint = f"unix://{directory}/s" if carrier == "unix" else "frames://127.0.0.1:0"
     return await frames.serve(endpoint, connected)
 

@@ -75,3 +75,12 @@ def test_peers_that_keep_below_the_bound_are_seldom_looked_at() -> None:
         link.queue(1)
     assert link.looks <= 11
     assert not link.reasons
+
+
+def test_the_end_of_a_link_is_told() -> None:
+    ended: list[bool] = []
+    backlog = Backlog(MOST, lambda: ended.append(True))
+    one, other = Slow(backlog), Slow(backlog)
+    one.queue(MOST)
+    other.queue(1)
+    assert ended == [True]

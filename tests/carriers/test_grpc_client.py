@@ -22,7 +22,7 @@ def serve() -> Iterator[Callable[[Callable[[Hello], Welcome]], str]]:
     loop, listeners = LoopThread(uv=False), []
 
     def start(welcome: Callable[[Hello], Welcome]) -> str:
-        listeners.append(loop.run(serve_grpc("127.0.0.1:0", lambda link: End(loop), NoMethods(), welcome)))
+        listeners.append(loop.run(serve_grpc("127.0.0.1:0", lambda link: End(loop), NoMethods(), welcome, print)))
         endpoint: str = listeners[-1].endpoint
         return endpoint
 

@@ -78,7 +78,7 @@ class Served:
         self.ends: list[End] = []
         self.refuse: FlameError | None = None
         self.listener: GrpcListener = loop.run(
-            serve_grpc("127.0.0.1:0", self._connected, Methods(), self._welcome, backlog)
+            serve_grpc("127.0.0.1:0", self._connected, Methods(), self._welcome, print, backlog)
         )
         self.channel = grpc.insecure_channel(
             Endpoint.parse(self.listener.endpoint).address,
@@ -258,7 +258,7 @@ def test_a_client_that_vanishes(served: Served) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "example.org:0", "[::]:0"])
 def test_only_loopback_is_served(served: Served, address: str) -> None:
     with pytest.raises(ConfigurationError, match="refusing to listen"):
-        served.loop.run(serve_grpc(address, lambda link: End(None), Methods(), lambda hello: Welcome()))
+        served.loop.run(serve_grpc(address, lambda link: End(None), Methods(), lambda hello: Welcome(), print))
 
 
 def test_a_port_in_use(served: Served) -> None:
@@ -269,6 +269,7 @@ def test_a_port_in_use(served: Served) -> None:
                 lambda link: End(None),
                 Methods(),
                 lambda hello: Welcome(),
+                print,
             )
         )
 

@@ -45,13 +45,13 @@ def framed(*messages: Message) -> bytes:
 
 
 SLOW: Final = 20
-_LARGE = types.SessionSpec(application="flmping", common_data=bytes(256 * 1024))
+LARGE = types.SessionSpec(application="flmping", common_data=bytes(256 * 1024))
 _ASK_FOR_MUCH = frontend.GetSessionRequest(session_id="large").SerializeToString()
 GREED: Final[list[Message]] = [
     Call(
         id=1,
         method="/flame.v1.Frontend/CreateSession",
-        payload=frontend.CreateSessionRequest(session_id="large", session=_LARGE).SerializeToString(),
+        payload=frontend.CreateSessionRequest(session_id="large", session=LARGE).SerializeToString(),
     ),
     *(Call(id=at, method="/flame.v1.Frontend/GetSession", payload=_ASK_FOR_MUCH) for at in range(2, 200)),
 ]

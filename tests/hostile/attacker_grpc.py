@@ -19,7 +19,8 @@ import grpc
 from flame.model.client_messages import AcknowledgeSegments, CancelTasks
 from flame.model.messages import Hello, Message, Role
 from flame.wire.codec import encode, join_envelopes
-from tests.hostile.attacker import GREED, SLOW, attack
+from flame.wire.published import frontend
+from tests.hostile.attacker import GREED, LARGE, SLOW, attack
 
 CHANNELS: Final = 4
 UNDER_WAY: Final = 64
@@ -29,6 +30,8 @@ REOPEN_STROKES: Final = 100
 HUGE: Final = 50
 HUGE_SENT_BYTES: Final = 4 * 1024 * 1024
 LIST_SESSION: Final = "/flame.v1.Frontend/ListSession"
+CREATE_SESSION: Final = "/flame.v1.Frontend/CreateSession"
+GET_SESSION: Final = "/flame.v1.Frontend/GetSession"
 CONNECT: Final = "/flame.v1.SessionManager/Connect"
 HELLO: Final = encode(Hello(role=Role.CLIENT, software="attacker"))
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -123,6 +126,29 @@ def grpc_huge(address: str) -> Iterator[int]:
         yield 1
 
 
+def grpc_unread(address: str) -> Iterator[int]:
+    """Unary calls with large answers, over connections that let nothing be sent to them."""
+    create = frontend.CreateSessionRequest(session_id="large", session=LARGE)
+    channels(address)[0].unary_unary(CREATE_SESSION, None, None)(create.SerializeToString())
+    asked = frontend.GetSessionRequest(session_id="large").SerializeToString()
+    message = struct.pack(">BI", 0, len(asked)) + asked
+    shut = _PREFACE + _frame(4, 0, 0, struct.pack(">HI", 4, 0))
+    links: list[list[Any]] = [[None, b"", 1] for _ in range(CHANNELS)]
+    while True:
+        struck = 0
+        for link in links:
+            if link[0] is None or _is_over(link[0]):
+                link[:] = [dial(address), shut, 1]
+            with suppress(OSError):
+                link[1] = link[1][link[0].send(link[1]) :]
+            if not link[1]:
+                calls = range(link[2], link[2] + 2 * UNDER_WAY, 2)
+                link[1] = b"".join(_asked(GET_SESSION, at) + _frame(0, 1, at, message) for at in calls)
+                link[2] = calls.stop
+                struck += UNDER_WAY
+        yield struck
+
+
 def grpc_connections(address: str) -> Iterator[int]:
     """Hundreds of connections that say nothing, or only that they speak HTTP/2."""
     while True:
@@ -160,18 +186,26 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _opened(method: str) -> bytes:
     """A connection's beginning, with a call of this method on stream 1."""
+    return _PREFACE + _frame(4, 0, 0, b"") + _asked(method, 1)
+
+
+def _asked(method: str, stream: int) -> bytes:
+    """The headers of a call."""
     headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "x", "te": "trailers"}
     headers["content-type"] = "application/grpc"
     block = b"".join(
         b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
         for name, value in headers.items()
     )
-    return _PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, block)
+    return _frame(1, 4, stream, block)
 
 
 ATTACKS: Final = {
     strike.__name__: strike
-    for strike in (grpc_garbage, grpc_calls, grpc_messages, grpc_slow, grpc_huge, grpc_connections)
+    for strike in (
+        *(grpc_garbage, grpc_calls, grpc_messages, grpc_slow, grpc_unread),
+        *(grpc_huge, grpc_connections),
+    )
 }
 
 

@@ -45,6 +45,7 @@ ATTACKS = {
     "grpc_messages": ("", 2 * FEW_BYTES),
     "grpc_calls": ("", 2 * FEW_BYTES),
     "grpc_slow": ("the other side does not read", 3 * FEW_BYTES + MAX_UNREAD_BYTES),
+    "grpc_unread": ("the other side does not read", FEW_BYTES + 2 * MAX_UNREAD_BYTES),
     "grpc_huge": ("", 2 * FEW_BYTES + 2 * HUGE * HUGE_SENT_BYTES),
     "grpc_connections": ("", 3 * FEW_BYTES),
 }

@@ -116,3 +116,17 @@ def test_elsewhere_than_on_linux_it_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(FailedPrecondition, match="executors need Linux, this is darwin"):
         die_with_parent(signal.SIGKILL)
+
+
+def test_what_was_freed_between_things_that_stay_is_given_back() -> None:
+    result = run("""
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * 4096
+keep_freed_memory()
+freed = [bytes(1 << 18) for _ in range(400)]
+stays = [bytes(1 << 18) for _ in range(4)]
+large = resident()
+del freed
+give_back_freed_memory()
+print(large - resident())
+""")
+    assert int(result.stdout) > 50 << 20, result.stderr

@@ -3,6 +3,7 @@
 One link alone is bounded by `MAX_LINK_BUFFER_BYTES`; thousands of peers that each stay below that are not.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from flame.model.limits import MAX_UNREAD_BYTES
@@ -26,10 +27,12 @@ class Backlog:
 
     Args:
         most_bytes: what may be queued for all of them; beyond it, the link for which most is queued is ended.
+        ended: called after a link was ended.
     """
 
-    def __init__(self, most_bytes: int = MAX_UNREAD_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_UNREAD_BYTES, ended: Callable[[], object] | None = None) -> None:
         self._most_bytes = most_bytes
+        self._ended = ended
         self._slow: dict[Unread, None] = {}
         self._queued_bytes = 0
         self._look_at_bytes = most_bytes
@@ -57,5 +60,7 @@ class Backlog:
                 f"{self._most_bytes}, it has the most, {nbytes}"
             )
             total -= nbytes
+            if self._ended is not None:
+                self._ended()
         self._queued_bytes = 0
         self._look_at_bytes = max(self._most_bytes - total, self._most_bytes // 16)

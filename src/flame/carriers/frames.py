@@ -271,8 +271,7 @@ class _Links:
     def _look(self) -> None:
         for link in tuple(self.open):
             link.check_progress()
-            if nbytes := link.buffered_bytes():
-                self.backlog.queued(link, nbytes)  # too little to be paused for counts, too, where there are many
+            link.count_unread()
         if not self.stopped:
             asyncio.get_running_loop().call_later(MESSAGE_STALL_S / 2, self._look)
 
@@ -318,6 +317,13 @@ class _ServedLink(FramesLink):
         super().send(message)
         self._links.backlog.queued(self, max(0, self.buffered_bytes() - before_bytes))
 
+    def count_unread(self) -> None:
+        """Called every now and then: what is too little to be paused for counts, too, where there are many."""
+        if nbytes := self.buffered_bytes():
+            self._links.backlog.queued(self, nbytes)
+        elif not self._slow:
+            self._links.backlog.caught_up(self)
+
     def pause_writing(self) -> None:
         """The peer does not keep up."""
         self._slow = True
@@ -355,6 +361,7 @@ class _ServedLink(FramesLink):
     def connection_lost(self, exc: Exception | None) -> None:
         self._links.open.discard(self)
         self._links.count(self, 0)
+        self._slow = False
         self._links.backlog.caught_up(self)
         self.ended.set_result(None)
         super().connection_lost(exc)

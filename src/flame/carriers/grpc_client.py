@@ -61,11 +61,14 @@ def open_grpc_link(
     channel = grpc.insecure_channel(place.address, options=_CHANNEL_OPTIONS)
     try:
         _handshake(channel, place, timeout_s)
+        link = GrpcThreadLink(channel, received, closed)
+        threading.Thread(target=link.run, name=name, daemon=True).start()
+    except RuntimeError as error:
+        channel.close()
+        raise Unavailable(f"{place}: there is no thread for the link: {error}") from None
     except BaseException:
         channel.close()
         raise
-    link = GrpcThreadLink(channel, received, closed)
-    threading.Thread(target=link.run, name=name, daemon=True).start()
     return link
 
 
@@ -130,7 +133,10 @@ class GrpcThreadLink:
             self._changed.notify_all()
         timer = threading.Timer(LINGER_S, self._stream.cancel)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # no more threads can be had: then it lingers until the other side ends it
+            return
         self._stream.add_callback(timer.cancel)
 
     def _abort(self, reason: str) -> None:

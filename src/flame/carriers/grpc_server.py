@@ -15,11 +15,12 @@ import grpc.aio
 from flame.carriers.backlog import Backlog
 from flame.carriers.batches import CONNECT, HANDSHAKE, OPTIONS, take_batch
 from flame.carriers.endpoints import bind, check_loopback
+from flame.carriers.grpc_answers import MAX_CALLS, Answers
 from flame.carriers.messages import collect_messages
 from flame.carriers.port import Connected, LinkHandler, Methods
 from flame.model.endpoint import Endpoint, split_address
 from flame.model.errors import ConfigurationError, FlameError, InvalidArgument, Rejection
-from flame.model.limits import KIB, MAX_LINK_BUFFER_BYTES
+from flame.model.limits import MAX_LINK_BUFFER_BYTES
 from flame.model.messages import Hello, Message, Refused, Welcome
 from flame.wire.codec import decode_hello, decode_peer_batch, encode, encode_welcome, join_envelopes
 
@@ -27,12 +28,10 @@ _SERVER_OPTIONS: Final = (
     *OPTIONS,
     ("grpc.so_reuseport", 0),  # a port in use has to be an error
     # Clients that submit in a loop have thousands of calls under way; by default more than 1,000 are refused at random.
-    ("grpc.server.max_pending_requests", 100_000),
-    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    # Each that waits takes some 20 KiB.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
 )
-
-_COUNTED_BYTES: Final = 64 * KIB
-"""A message of this size is counted as unread from the first: asyncio's transports do it so, too."""
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -69,8 +68,7 @@ class GrpcLink:
         self._outbox.append(envelope)
         self._buffered_bytes += len(envelope)
         self._changed.set()
-        if waiting or len(envelope) > _COUNTED_BYTES:
-            self._backlog.queued(self, len(envelope))
+        self._backlog.queued(self, len(envelope))
 
     def buffered_bytes(self) -> int:
         """Bytes queued and not yet taken by gRPC."""
@@ -149,8 +147,14 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
     """Every method of the server, by full name; requests and responses stay bytes."""
 
     def __init__(
-        self, connected: Connected, methods: Methods, welcome: Callable[[Hello], Welcome], backlog: Backlog
+        self,
+        connected: Connected,
+        methods: Methods,
+        welcome: Callable[[Hello], Welcome],
+        backlog: Backlog,
+        answers: Answers,
     ) -> None:
+        self._answers = answers
         self._connected = connected
         self._backlog = backlog
         self._methods = methods
@@ -167,20 +171,28 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         return self._handlers.get(handler_call_details.method)
 
     def _unary(self, name: str) -> Any:
-        async def call(request: bytes, context: _Context) -> bytes:
+        async def answer(request: bytes, context: _Context) -> bytes:
             try:
-                return await self._methods.call(name, request)
+                call = self._answers.begin(_peer_name(context.peer()))
+                context.add_done_callback(call.over)  # type: ignore[arg-type]  # wants a name for its argument
+                response = await self._methods.call(name, request)
             except FlameError as error:
                 await _refuse(context, error)
                 raise
+            call.answered(len(response))
+            return response
 
-        return grpc.unary_unary_rpc_method_handler(call)
+        return grpc.unary_unary_rpc_method_handler(answer)
 
     def _streaming(self, name: str) -> Any:
         async def stream(request: bytes, context: _Context) -> AsyncIterator[bytes]:
             try:
+                call = self._answers.begin(_peer_name(context.peer()))
+                context.add_done_callback(call.over)  # type: ignore[arg-type]  # as above
                 async for response in self._methods.stream(name, request):
+                    call.answered(len(response))
                     yield response
+                    call.taken(len(response))
             except FlameError as error:
                 await _refuse(context, error)
 
@@ -245,6 +257,7 @@ async def serve_grpc(
     connected: Connected,
     methods: Methods,
     welcome: Callable[[Hello], Welcome],
+    warn: Callable[[str], None],
     backlog: Backlog | None = None,
 ) -> GrpcListener:
     """Serve gRPC.
@@ -254,6 +267,7 @@ async def serve_grpc(
         connected: called for every new stream of `SessionManager.Connect`; returns its handler.
         methods: the other methods.
         welcome: answers `SessionManager.Handshake`; may raise `FlameError`.
+        warn: told of connections that are ended because of what they leave unread.
         backlog: counts what peers have not read, also for other listeners of this process.
 
     Raises:
@@ -264,8 +278,9 @@ async def serve_grpc(
     host, port = split_address(address)
     place = Endpoint(scheme="http", host=check_loopback(host, address), port=port)
     bind(place).close()  # gRPC would keep the reason to itself, and write to standard error
-    server = grpc.aio.server(options=_SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((_Service(connected, methods, welcome, backlog or Backlog()),))
+    server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    backlog = backlog or Backlog()
+    server.add_generic_rpc_handlers((_Service(connected, methods, welcome, backlog, Answers(backlog, warn)),))
     try:
         port = server.add_insecure_port(place.address)
     except RuntimeError as error:

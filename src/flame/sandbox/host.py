@@ -50,6 +50,12 @@ def keep_freed_memory() -> None:
             _LIBC.mallopt(option, _KEPT_BYTES)
 
 
+def give_back_freed_memory() -> None:
+    """Give the kernel what the allocator keeps all the same, wherever it lies: after much was freed at once."""
+    if hasattr(_LIBC, "malloc_trim"):  # glibc
+        _LIBC.malloc_trim(0)
+
+
 def raise_file_limit() -> int:
     """Let this process open as many files as it may (the hard limit); returns the limit that it had (the soft one)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

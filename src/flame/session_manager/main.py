@@ -23,7 +23,7 @@ from flame.model.messages import Hello, Welcome
 from flame.model.records import ApplicationRecord, PutApplication
 from flame.model.resources import DEFAULT_RESOURCES, Resources
 from flame.model.specs import ApplicationSpec
-from flame.sandbox.host import keep_freed_memory, raise_file_limit
+from flame.sandbox.host import give_back_freed_memory, keep_freed_memory, raise_file_limit
 from flame.session_manager.driver import Clock, Driver
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.links import Reception
@@ -113,13 +113,14 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
 
     max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     reception = Reception(driver, frontend, welcome, max_strangers)
-    backlog = Backlog()
+    backlog = Backlog(ended=lambda: asyncio.get_running_loop().call_later(0.5, give_back_freed_memory))
     try:
         # The frame endpoint comes last: whoever it answers may rely on the other one.
         if config.grpc:
             from flame.carriers.grpc_server import serve_grpc
 
-            listeners.append(await serve_grpc(config.grpc, reception.connected, frontend, welcome, backlog))
+            ours = (reception.connected, frontend, welcome, reception.warn, backlog)
+            listeners.append(await serve_grpc(config.grpc, *ours))
         listeners.append(await frames.serve(endpoint, reception.connected, backlog))
         frames_endpoint = listeners[-1].endpoint
         _log.info(
