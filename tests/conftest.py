@@ -25,7 +25,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is long begins first, and who has to be alone comes last: else one process waits for the other."""
+    """What is long begins first, and who has to be alone comes last: else one process waits for the other.
+
+    Waiting to be alone does not count as the test's own time.
+    """
+    for item in items:
+        if item.get_closest_marker("alone"):
+            own = item.get_closest_marker("timeout")
+            seconds = own.args[:1] if own else ()
+            kept = own.kwargs if own else {}
+            item.add_marker(pytest.mark.timeout(*seconds, **{**kept, "func_only": True}), append=False)
     items.sort(key=lambda item: bool(item.get_closest_marker("alone")) - bool(item.get_closest_marker("long")))
 
 

@@ -8,7 +8,8 @@ A simulation is to have the same trace on any Python. Looked for, in this order:
    changed;
 3. another build of the same version.
 
-Fails if there is none. Takes no time when it was done before.
+Fails if there is none. Takes no time when it was done before, for the same .venv; `rm -r build/other-python` makes it
+look again.
 """
 
 import os
@@ -23,6 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "other-python"
+MADE_FOR = "made-for"
+"""The file in it that says with which Python of .venv the search was done."""
 LOCK = ROOT / "requirements" / "dev.lock"
 OLDEST = (3, 11)
 RELEASES = {"trixie": (3, 13), "bookworm": (3, 11)}
@@ -49,13 +52,16 @@ def main() -> int:
     """Make the command; returns the exit code."""
     own = Found(_version(sys.version_info), os.path.realpath(sys.executable))
     python = FOLDER / "python"
-    if _works(python) and (known := _look(python)) and known.version[:2] != own.version[:2]:
+    made_for = FOLDER / MADE_FOR
+    as_before = made_for.exists() and made_for.read_text("utf-8") == repr(own)
+    if as_before and _works(python) and (known := _look(python)):
         print(f"other-python: {python} is {known}, as before")
         return 0
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     for found in _candidates(own):
         if _make(python, found):
+            made_for.write_text(repr(own), "utf-8")
             print(f"other-python: {python} starts {found}; .venv has {own}")
             return 0
     print("other-python: there is no other Python 3.11 or newer; install one (its name need only be on the PATH)")

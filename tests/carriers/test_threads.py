@@ -190,7 +190,7 @@ def test_nobody_there_and_no_endpoint() -> None:
 FORKED = """
 import os, sys
 from flame.carriers.threads import open_link
-from flame.model.node_messages import (PingNode)
+from flame.model.node_messages import PingNode
 child = os.fork()
 if child == 0:
     link = open_link(sys.argv[1], print, print, timeout_s=20)
@@ -201,7 +201,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 LEFT_OPEN = """
 import sys
 from flame.carriers.threads import open_link
-from flame.model.node_messages import (PingNode)
+from flame.model.node_messages import PingNode
 open_link(sys.argv[1], print, print, timeout_s=20).send(PingNode(42))
 """
 

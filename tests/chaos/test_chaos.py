@@ -12,6 +12,7 @@ FAULTS = 200
 SPAN_S = 60.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_or_doubled_whatever_is_killed_stopped_cut_or_filled() -> None:
     report = run(FAULTS, SPAN_S, seed_or(1))

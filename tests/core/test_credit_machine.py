@@ -196,10 +196,10 @@ class CreditMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.holds)
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        """An executor ends, between two tasks; another one takes its place."""
+        """An executor is ended, between two tasks; another one takes its place."""
         executor = data.draw(st.sampled_from(sorted(self.holds)))
         del self.holds[executor], self.asked[executor], self.reports[executor]
-        self.core.exit(executor, exit_code=1)
+        self.core.exit(executor, killed=True)
         self.hear()
 
     @rule(milliseconds=st.integers(1, 50))

@@ -3,6 +3,7 @@
 This file is imported by executors from its own directory, as `services`.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -180,6 +181,16 @@ class Incomplete(flame.FlameService):
     """Has no `on_task_invoke`."""
 
 
+def _spoil_shared_table(word: bytes) -> None:
+    """Write over the memory that the executor shares with its node, as a wild pointer does."""
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "r+b", buffering=0) as memory:
+        for line in maps:
+            if "memfd:flame-executor" in line:
+                first, _, last = line.split()[0].partition("-")
+                memory.seek(int(first, 16))
+                memory.write(word * ((int(last, 16) - int(first, 16)) // 8))
+
+
 class Breaker(flame.FlameService):
     """Does to its executor what no task should."""
 
@@ -187,6 +198,15 @@ class Breaker(flame.FlameService):
         word = context.input
         if word == b"close all":
             os.closerange(3, 1024)
+        elif word == b"write all":
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    os.set_blocking(descriptor, False)
+                    os.write(descriptor, b"garbage!" * 1000)
+        elif word.startswith(b"write memory: "):
+            _spoil_shared_table(word[-8:])
+        elif word == b"takes a while":
+            time.sleep(0.02)
         elif word in (b"child raises", b"child exits", b"child returns"):
             child = os.fork()
             if child == 0:

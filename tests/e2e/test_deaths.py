@@ -94,6 +94,24 @@ def test_a_task_that_breaks_its_executor_and_returns_is_charged_too(cluster: Clu
         assert futures[0].result(60) == b"one"
 
 
+def test_a_task_that_writes_to_all_that_its_executor_has_open_fails_alone(cluster: Cluster) -> None:
+    with cluster.session("Breaker", max_instances=1) as session:
+        neighbours = [session.run(b"takes a while") for _ in range(20)]
+        culprit = session.run(b"write all")
+        neighbours += [session.run(b"takes a while") for _ in range(20)]
+        assert [future.result(100) for future in neighbours] == [b"takes a while"] * 40
+        assert isinstance(culprit.exception(100), flame.TaskFailed)
+
+
+@pytest.mark.parametrize("word", [b"\0garbage", bytes(8), b"\xff" * 8], ids=["garbage", "zeros", "ones"])
+def test_a_task_that_writes_over_the_memory_its_executor_shares_harms_no_other(cluster: Cluster, word: bytes) -> None:
+    with cluster.session("Breaker", max_instances=1) as session:
+        culprit = session.run(b"write memory: " + word)
+        wait_until_true(culprit.done)
+        neighbours = [session.run(b"takes a while") for _ in range(20)]
+        assert [future.result(100) for future in neighbours] == [b"takes a while"] * 20
+
+
 @pytest.mark.parametrize("word", [b"child raises", b"child exits", b"child returns"])
 def test_a_child_forked_by_a_task_does_not_answer_for_it(cluster: Cluster, word: bytes) -> None:
     with cluster.session("Breaker", max_instances=1) as session:

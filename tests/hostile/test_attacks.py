@@ -49,7 +49,11 @@ ATTACKS = {
     "grpc_huge": ("", 2 * FEW_BYTES + 2 * HUGE * HUGE_SENT_BYTES),
     "grpc_connections": ("", 3 * FEW_BYTES),
 }
-"""What the log says (a pattern; floods that are well-formed are not complained of), and the memory it may cost."""
+"""What the log says (a pattern), and the memory it may cost.
+
+Nothing is asked of the log where a flood is well-formed, which is not complained of, and where bytes are not HTTP/2 or
+a message is never finished over HTTP: grpc itself drops those and tells nobody.
+"""
 
 
 @contextmanager
@@ -93,10 +97,11 @@ def test_an_attack_costs_little(kind: str, make_cluster: MakeCluster) -> None:
         pytest.skip("this user may not open so many files")
     cluster = make_cluster(2, grpc=kind.startswith("grpc_"))
     pid = cluster.pid("session-manager")
-    shares = []
+    shares: list[float] = []
+    quiet_bytes = 0
     for _ in range(TRIES):
         before = statistics.median(rates(cluster))
-        quiet_bytes = peak_bytes(pid)
+        quiet_bytes = quiet_bytes or peak_bytes(pid)  # of the first try: a peak only grows
         with attack(kind, cluster):
             under_attack = statistics.median(rates(cluster))
             wait_until_true(

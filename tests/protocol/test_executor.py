@@ -344,3 +344,33 @@ def test_what_ends_a_stream(message: Message, error: type[Exception]) -> None:
     with pytest.raises(error):
         half.received(message)
     assert not half.connected
+
+
+@pytest.mark.parametrize(
+    ("code", "charged"), [("INVALID_ARGUMENT", 2), ("ABORTED", 0), ("FAILED_PRECONDITION", 0), ("UNAVAILABLE", 4)]
+)
+def test_a_refusal_is_charged_to_whoever_may_have_spoiled_the_stream_and_else_to_nobody(
+    code: str, charged: int
+) -> None:
+    half = attached()
+    half._table.enter_phase(Phase.BOUND, 1)
+    half.received(assign(first=1, count=5, attempt=1))
+    main = Main(half)
+    while len(main.ran) < 2:
+        main.act()
+    half.received(AcknowledgeReport(1))
+    while half._table.current != 4:
+        main.act()
+    with pytest.raises((Aborted, Unavailable)):
+        half.received(Refused(Rejection(code, "bytes that are no message")))
+    assert half._table.charged == charged
+
+
+@pytest.mark.parametrize("word", [(1 << 64) - 1, int.from_bytes(b"\0garbage", "little")])
+def test_one_whose_shared_memory_was_written_over_ends_when_it_is_given_tasks(word: int) -> None:
+    half = attached()
+    half._table.enter_phase(Phase.BOUND, 1)
+    half._table.words[:] = memoryview(array("Q", [word] * (TABLE_BYTES // 8)))
+    with pytest.raises(Aborted, match="written over the memory"):
+        half.received(assign(first=1, count=5, attempt=1))
+    assert half._table.charged == 1

@@ -208,6 +208,7 @@ def test_who_takes_links_and_drops_them_is_asked_less_and_less(
     assert len(waited) == 6
     assert waited[-1] >= 4 * waited[0]
     owner.fail(flame.Unavailable("over"))
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name == "flame-reconnect"])
 
 
 @pytest.mark.parametrize("endpoint", ["unix://{tmp}/nobody", "unix://{tmp}/stale", "frames://{free}", "http://{free}"])
@@ -238,7 +239,8 @@ def test_a_first_link_is_tried_for_no_longer_than_the_caller_says(short_tmp: Pat
     started = time.monotonic()
     with pytest.raises(flame.Unavailable, match="cannot connect"):
         flame.connect(f"unix://{short_tmp}/nobody", timeout=0.8)
-    assert time.monotonic() - started > 0.5  # the last pause is not begun if it would end too late
+    # The last pause is not begun if it would end too late; a busy machine may add some seconds.
+    assert 0.5 < time.monotonic() - started < 8
 
 
 def test_a_first_link_waits_a_moment_for_one_who_comes_soon(

@@ -1,6 +1,7 @@
 """The driver: time, commits inline and in a thread, and the end when a commit fails."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -313,3 +314,18 @@ def test_a_lazy_message_goes_last_and_before_the_next_one_of_its_link() -> None:
         assert first.sent == [lazy, PongNode(1)]
 
     serve(test)
+
+
+@pytest.mark.parametrize("log", ["/dev/full", "closed"])
+def test_a_process_that_has_to_end_does_so_where_it_cannot_say_why(log: str) -> None:
+    code = "from flame.session_manager.driver import end_process\nend_process('x')"
+    command = [sys.executable, "-c", code]
+    if log == "closed":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(log, os.O_WRONLY)
+    try:
+        assert subprocess.run(command, stderr=writer, timeout=60, check=False).returncode == 74
+    finally:
+        os.close(writer)

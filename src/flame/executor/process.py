@@ -57,6 +57,7 @@ def become_executor(start: StartProcess, parent: int, *, log: int, table: int, p
     page_map = mmap.mmap(page, PAGE_BYTES, prot=mmap.PROT_READ)
     os.close(table)
     os.close(page)
+    _hide_maps()
     setproctitle.setproctitle(f"flame executor {start.executor} --data-dir {start.data_dir}")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     process = ExecutorProcess(
@@ -68,6 +69,16 @@ def become_executor(start: StartProcess, parent: int, *, log: int, table: int, p
         print(failure_of(error).traceback, file=sys.stderr)  # noqa: T201
         code = EXIT_UNUSABLE
     _end(code)
+
+
+def _hide_maps() -> None:
+    """Let the descriptors that `mmap` keeps of what it has mapped lead nowhere: services write to the wrong ones."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the list itself is closed by now
+            if os.readlink(f"/proc/self/fd/{name}").startswith("/memfd:flame-"):
+                os.dup2(null, int(name), inheritable=False)
+    os.close(null)
 
 
 def _redirect(log: int) -> None:

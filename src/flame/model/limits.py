@@ -99,6 +99,9 @@ MAX_TASK_DEATHS: Final = 3
 MAX_HOST_ENDS: Final = 10
 """Ends of the process that executors are forked from while a task ran, after which the task fails: it may be what kills
 that process, and no other limit would end that."""
+MAX_UNEXPLAINED_ENDS: Final = 5
+"""Ends in a row, without an outcome between them, of executors that held tasks and of which nobody knows what they ran:
+from then on each is charged to the first task held."""
 MAX_START_FAILURES: Final = 5
 """Failures in a row to start or to enter a session, after which the session's tasks fail."""
 LEASE_MS: Final = 30_000

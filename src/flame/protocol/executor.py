@@ -141,15 +141,15 @@ class ExecutorHalf:
             case Refused(error=error):
                 if error.to_error().retryable:
                     raise Unavailable(error.message, hint=error.hint)
-                raise Aborted(f"the session manager refused executor {self._executor}: {error.message}")
+                # What it has sent is no message: something of the service has written there, in a task that has ended,
+                # or the one that runs would not have been told of yet. Any other refusal is nobody's fault.
+                spoiled = error.code == InvalidArgument.code
+                raise self._dismissed(f"the session manager refused it: {error.message}", blame_oldest=spoiled)
         raise InvalidArgument(f"the session manager sent an executor {type(message).__name__}")
 
     def _welcome(self, welcome: Welcome) -> list[Message]:
         if self._store_id and welcome.store_id != self._store_id:
-            raise Aborted(
-                f"the session manager has store {welcome.store_id}, executor {self._executor} belongs to "
-                f"{self._store_id}"
-            )
+            raise self._dismissed(f"the session manager has store {welcome.store_id}, it belongs to {self._store_id}")
         if welcome.epoch < self._epoch:
             raise Unavailable(
                 f"the session manager has epoch {welcome.epoch}, but there was one with {self._epoch}",
@@ -179,12 +179,21 @@ class ExecutorHalf:
             messages.append(self._left)
         return messages
 
+    def _dismissed(self, reason: str, *, blame_oldest: bool = False) -> Aborted:
+        """It has to end, whatever runs: its end is charged to the first task that is not acknowledged, or to none."""
+        self.limit[0] = 0
+        held = self._share() if blame_oldest else []
+        self._table.dismiss(held[0].first if held else 0)
+        return Aborted(f"executor {self._executor}: {reason}")
+
     def _assign(self, message: AssignTasks) -> list[Message]:
         run = Run.of(message)
         if self.leaving:
             return [TasksRetracted(request=0, ranges=(HeldRange(run.attempt, run.first, message.count),))]
         self._queue.append(run)
         self._share()
+        if self._table.spoiled(self._epoch):
+            raise self._dismissed("something has written over the memory it shares with its node", blame_oldest=True)
         if self._table.sealed(self._epoch):
             # The node has told a later session manager what is held, and it may have looked before this was shared.
             # Should it have looked after, then the next `AttachExecutor` tells that this is not held.

@@ -60,6 +60,9 @@ _PHASE_SINCE: Final = 2
 _ATTACHED: Final = 3
 _EDITION: Final = 5
 _SEAL: Final = 6
+_LAST_EDITION: Final = (1 << 64) - 1
+_MOST_STARTS: Final = 1 << 32
+"""Starts of session managers that one executor may live through, at the very most."""
 _ACKNOWLEDGED: Final = 7
 _HALVES: Final = 8
 _HALF_WORDS: Final = 1 + 3 * MAX_HELD_RANGES
@@ -111,13 +114,18 @@ class SharedTable:
         self.words[_PHASE_SINCE] = now_ns
         self.words[_PHASE] = phase
 
+    def dismiss(self, charged: int) -> None:
+        """The process is about to end for want of business, not by what it runs: charge a task, or 0 for none."""
+        self.words[CURRENT] = charged
+        self.words[_PHASE] = Phase.LEAVING
+
     def set_attached(self) -> None:
         """Record that the session manager knows this executor."""
         self.words[_ATTACHED] = 1
 
     def hold(self, ranges: Sequence[HeldRange]) -> None:
         """Replace the held ranges."""
-        edition = self.words[_EDITION] + 1
+        edition = (self.words[_EDITION] + 1) & _LAST_EDITION  # user code may have scribbled over it
         start = _HALVES + (edition & 1) * _HALF_WORDS
         if len(ranges) > MAX_HELD_RANGES:
             self.words[start] = OVERFLOW
@@ -140,6 +148,10 @@ class SharedTable:
         with self._fence:
             pass
         return bool(self.words[_SEAL] > epoch)
+
+    def spoiled(self, epoch: int) -> bool:
+        """Whether user code has scribbled over the table: no executor manager has sealed it so."""
+        return bool(self.words[_SEAL] > epoch + _MOST_STARTS)
 
     def fail(self, record: bytes) -> None:
         """Record why the start or session enter failed, as `FailureRecord` JSON of at most `MAX_FAILURE_BYTES`."""

@@ -335,6 +335,8 @@ class Driver:
 
 def end_process(reason: str) -> None:
     """End at once, saying why: going on would acknowledge what may not be stored."""
-    sys.stderr.write(f"error: {reason}\n")
-    sys.stderr.flush()
-    os._exit(_EXIT_STORE_BROKEN)
+    try:
+        sys.stderr.write(f"error: {reason}\n")
+        sys.stderr.flush()
+    finally:  # also where the log is on the disk that is full, or nobody reads it any more
+        os._exit(_EXIT_STORE_BROKEN)

@@ -1,5 +1,6 @@
 """Executors that report, die, leave and lie."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -254,3 +255,34 @@ def test_a_chunk_is_acknowledged_last_only_if_it_may_run_at_once() -> None:
     core.submit("a", 3, 30)
     core.submit("a", 33, 1)
     assert lazily(core, ChunkAcknowledged)[-1] is False, "it waits behind others"
+
+
+def test_who_spoils_what_its_process_shares_with_the_node_is_found_out_and_does_not_start_storms() -> None:
+    core = one_session(cpu=1, tasks=3)
+    session = core.session("app-000001")
+    starts_ms = []
+    for _ in range(7):
+        while not core.start_all():
+            core.advance(5)
+        starts_ms.append(core.now_ms)
+        assert session.unfinished == 3
+        core.exit(next(iter(session.bindings)), entered=True, current=7)  # nobody holds such a task
+    assert (session.failed, session.unfinished) == (1, 2)
+    pauses = [later - earlier for earlier, later in pairwise(starts_ms)]
+    assert pauses[0] == 0
+    assert pauses[1] >= 40
+    assert min(pauses[4:]) >= 320
+    while not core.start_all():
+        core.advance(5)
+    core.report(next(iter(session.bindings)))
+    assert session.succeeded
+    assert session.unexplained_ends == 0
+
+
+def test_an_idle_executor_that_is_killed_is_nobodys_fault() -> None:
+    core = one_session(cpu=1, tasks=1)
+    session = core.session("app-000001")
+    core.start_all()
+    core.report("1-1")
+    core.exit("1-1", signal=9, entered=True)
+    assert session.unexplained_ends == 0

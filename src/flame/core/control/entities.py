@@ -88,6 +88,7 @@ class Session(msgspec.Struct, kw_only=True):
         succeeded, failed, cancelled: tasks that are terminal.
         task_ns: measured time of a task; 0 before the first report.
         start_failures: failures to start or to enter, in a row; the next start is not before `start_after_ms`.
+        unexplained_ends: of executors that held tasks, where nobody knows what they ran; in a row, without an outcome.
         used_ms: time of executors in reach, used until the last plan, as far as it counts against others.
         unbilled_ms: what it has used since then, until `unbilled_since_ms`.
         active: it has use for executors, and takes part in the rotation.
@@ -120,6 +121,7 @@ class Session(msgspec.Struct, kw_only=True):
     task_ns: float = 0.0
     start_failures: int = 0
     start_after_ms: int = 0
+    unexplained_ends: int = 0
     used_ms: int = 0
     unbilled_ms: int = 0
     unbilled_since_ms: int = 0

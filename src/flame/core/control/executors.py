@@ -22,7 +22,14 @@ from flame.model.executor_messages import (
     SessionLeft,
     TasksRetracted,
 )
-from flame.model.limits import CREDIT_TASKS, LEAVE_TIMEOUT_MS, MAX_HOST_ENDS, MAX_START_FAILURES, MAX_TASK_DEATHS
+from flame.model.limits import (
+    CREDIT_TASKS,
+    LEAVE_TIMEOUT_MS,
+    MAX_HOST_ENDS,
+    MAX_START_FAILURES,
+    MAX_TASK_DEATHS,
+    MAX_UNEXPLAINED_ENDS,
+)
 from flame.model.node_messages import AcknowledgeExit, EndExecutor, ExecutorExited
 from flame.model.ranges import HeldRange
 from flame.model.records import DeathsRecord, DeleteBinding, PutDeaths
@@ -186,6 +193,7 @@ def on_report_outcomes(state: State, turn: Turn, binding: Binding, message: Repo
         if outcome.busy_ns:
             each = outcome.busy_ns / outcome.count
             session.task_ns += (each - session.task_ns) * (_TASK_TIME_WEIGHT if session.task_ns else 1.0)
+    session.unexplained_ends = 0
     binding.credit = min(CREDIT_TASKS, 2 * binding.credit)
     binding.retract_empty = False
     binding.changed_ms = turn.now_ms
@@ -314,9 +322,13 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
         span.chunk.turn = state.turn
     binding.held.clear()
     binding.held_tasks = binding.held_bytes = 0
-    if exit is not None and exit.current:
-        count = _count_host_end if exit.killed else _count_death
-        count(state, turn, session, exit.current, cut(spans, exit.current, exit.current + 1), exit)
+    if exit is not None:
+        charged = cut(spans, exit.current, exit.current + 1)
+        if not charged and exit.entered and not exit.left and not exit.killed and not binding.leaving:
+            charged = _blame_somebody(state, turn, session, spans)
+        if charged:
+            count = _count_host_end if exit.killed else _count_death
+            count(state, turn, session, charged[0].first, charged, exit)
     put_back(state, turn, session, spans)
     finish_cancels(turn, session, f"{binding.number}/")
     session.bindings.pop(executor.id, None)
@@ -350,11 +362,29 @@ def remove(state: State, turn: Turn, executor: Executor) -> None:
     del executor.node.executors[executor.id]
 
 
+def _blame_somebody(state: State, turn: Turn, session: Session, spans: list[Span]) -> list[Span]:
+    """An executor has ended by itself, and nobody knows what it ran: cut out whom to charge, if it is time for that.
+
+    A service can spoil what its process shares with the node, and would be given out for ever.
+    """
+    if not spans:
+        return []
+    session.unexplained_ends += 1
+    again = min(session.unexplained_ends, MAX_UNEXPLAINED_ENDS) - 1
+    if again:
+        _back_off(state, turn, session, _FIRST_BACK_OFF_MS << again)
+    first = spans[0].first
+    return cut(spans, first, first + 1) if session.unexplained_ends >= MAX_UNEXPLAINED_ENDS else []
+
+
+def _back_off(state: State, turn: Turn, session: Session, delay_ms: int) -> None:
+    session.start_after_ms = turn.now_ms + delay_ms
+    state.deadlines.set(("start", session.record.number), session.start_after_ms)
+
+
 def _count_death(
     state: State, turn: Turn, session: Session, task: int, spans: list[Span], exit: ExecutorExited
 ) -> None:
-    if not spans:
-        return
     deaths = session.deaths.get(task, 0) + 1
     if deaths >= MAX_TASK_DEATHS:
         how = f"signal {exit.signal}" if exit.signal else f"exit code {exit.exit_code}"
@@ -373,7 +403,7 @@ def _count_host_end(
 ) -> None:
     """The executor went with its host: whoever ran there is a suspect, and is given more trust than after a death."""
     ends = session.host_ends[task] = session.host_ends.get(task, 0) + 1
-    if spans and ends >= MAX_HOST_ENDS:
+    if ends >= MAX_HOST_ENDS:
         text = f"the process that its node forks executors from ended while this task ran, {ends} times in all"
         failure = FailureRecord(text, type="ExecutorDied")
         record_runs(state, turn, session, spans, TaskPlace.HELD, TaskState.FAILED, failure.encode())
@@ -395,8 +425,7 @@ def _start_failed(state: State, turn: Turn, session: Session, exit: ExecutorExit
         record_runs(state, turn, session, session.queue.clear(), TaskPlace.QUEUED, TaskState.FAILED, reason.encode())
         session.start_failures = 0
         delay = 1_000
-    session.start_after_ms = turn.now_ms + delay
-    state.deadlines.set(("start", session.record.number), session.start_after_ms)
+    _back_off(state, turn, session, delay)
 
 
 def _exit_failure(exit: ExecutorExited) -> FailureRecord:

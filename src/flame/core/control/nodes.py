@@ -68,8 +68,9 @@ def on_join_node(state: State, turn: Turn, link: int, message: JoinNode) -> None
         if binding is None or listed.get(executor.id) == binding.number or binding.exit is not None:
             continue
         if binding.link:
+            number = binding.session.number
             binding.exit = ExecutorExited(
-                executor=executor.id, binding=binding.number, session=binding.session.number, entered=True
+                executor=executor.id, binding=binding.number, session=number, entered=True, killed=True
             )
             state.deadlines.set(("exit", executor.id), turn.now_ms + LINK_END_MS)
         else:
