@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks.against import Figures, table, worse
 from tests.support import ROOT
 
@@ -26,6 +28,8 @@ def test_the_table_has_medians_ranges_and_ratios() -> None:
 
 
 def test_a_checkout_against_itself() -> None:
+    if subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=False).returncode:
+        pytest.skip("these sources are no checkout that git reads for this user")
     command = [
         sys.executable,
         "-m",
