@@ -278,6 +278,21 @@ def test_of_two_links_of_a_client_only_the_newer_one_is_heard() -> None:
     serve(test)
 
 
+def test_a_former_link_that_says_hello_late_is_ended_and_not_welcomed() -> None:
+    async def test(served: Served) -> None:
+        door = reception(served)
+        former, newer = RecordingLink(), RecordingLink()
+        late = door.connected(former)
+        door.connected(newer).received(Hello(role=Role.CLIENT, client="one"))
+        late.received(Hello(role=Role.CLIENT, client="one"))
+        assert former.closed
+        assert not former.sent
+        assert not newer.closed
+        assert list(served.driver.links) == [2]
+
+    serve(test)
+
+
 def test_where_no_more_peers_may_connect_a_client_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "MAX_CONNECTIONS", 2)
 

@@ -44,6 +44,7 @@ class Reception:
         self.strangers: dict[int, _PeerLink] = {}
         """Links that have not said Hello, by number: the oldest comes first."""
         self.clients: ClientLinks[_PeerLink] = ClientLinks()
+        """The link of each client that says who it is."""
         self.warn = Warnings().warn
         self.crowd: deque[_PeerLink] = deque()
         """Clients of which messages are held back, in the order in which they are served."""
@@ -179,6 +180,9 @@ class _PeerLink:
             self._refuse(answer)
             return
         former = self._reception.clients.came(self._end.client, self._number, self)
+        if former is self:  # its client has come again meanwhile, and this was read late
+            self.supersede()
+            return
         if former is None and len(self._driver.links) >= MAX_CONNECTIONS:
             error = Rejection("RESOURCE_EXHAUSTED", f"{MAX_CONNECTIONS} peers are connected already")
             self._refuse(Refused(error))
