@@ -3,12 +3,13 @@
 import json
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from flame.sim.run import commit_of
 
 
 class Figure(msgspec.Struct, kw_only=True):
@@ -90,13 +91,12 @@ def machine() -> dict[str, Any]:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
         "cpu": model,
         "cpus": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "commit": commit,
+        "commit": commit_of(Path(__file__).parent),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from flame.sim.coverage import missing
 from flame.sim.faults import FAULTS, kinds_of
-from flame.sim.run import Case, Result, run, run_many, shrink
+from flame.sim.run import Case, Result, commit_of, run, run_many, shrink
 from flame.sim.story import explain
 from flame.sim.workload import DEFAULT, Size
 
@@ -139,9 +138,9 @@ def _write_down(result: Result, directory: Path) -> str:
     """Make a failing case small, and write how to repeat it and what happened in it."""
     small = shrink(result.case, lambda case: bool(run(case).error))
     again = run(small, tracing=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = commit_of(Path(__file__).parent)
     path = directory / f"sim-{result.case.seed}.txt"
-    lines = [f"commit {commit or 'unknown'}", result.case.command(), "shrunk:", small.command(), again.error]
+    lines = [f"commit {commit}", result.case.command(), "shrunk:", small.command(), again.error]
     path.write_text("\n".join([*lines, *again.trace]) + "\n")
     return f"  shrunk: {small.command()}; its trace is in {path}"
 

@@ -45,10 +45,26 @@ class Faults:
     def __init__(self, world: "World", random: Random) -> None:
         self._world = world
         self._random = random
+        self._over = False
+
+    def heal(self) -> None:
+        """No more faults, and none that waits for its moment; the disk is fast and has room.
+
+        Who stands still or is on the way back, and messages that are late, take the seconds that they were given.
+        """
+        world, session_manager = self._world, self._world.session_manager
+        self._over = True
+        session_manager.kill_at = ""
+        session_manager.break_before.clear()
+        session_manager.disk.fails_next = False
+        session_manager.slowest_commit_ns = world.usual_commit_ns
+        session_manager.store.resize(None)
 
     def happen(self, kind: str, tries: int = _TRIES) -> None:
         """Let a fault of a kind happen, if there is something that it can happen to: now or, if it is aimed, soon."""
         world = self._world
+        if self._over:
+            return
         self._note(kind)
         if FAULTS[kind](self):
             world.counts[f"fault {kind}"] += 1
@@ -82,7 +98,8 @@ class Faults:
             life = session_manager.life
             kill = session_manager.kill
             self._world.time.after(
-                _KILL_WITHIN_MS * NS_PER_MS, lambda: kill() if session_manager.life == life else None
+                _KILL_WITHIN_MS * NS_PER_MS,
+                lambda: kill() if session_manager.life == life and not self._over else None,
             )
         return True
 
@@ -137,21 +154,24 @@ class Faults:
     def vanish(self) -> bool:
         """A client goes away and comes back."""
         client = self._random.choice(self._world.clients)
+        if client.dead:
+            return False
         self._note(f"client {client.name} goes away")
         client.vanish(self._for_ms(100, 2_000, 6_000))
-        return not client.dead
+        return True
 
     def hang(self) -> bool:
         """Any process stands still, perhaps for longer than its lease."""
         world = self._world
         kind = self._random.choice(("session manager", "node", "executor", "client"))
-        process: Process | None = world.session_manager
-        if kind == "node":
-            process = self._random.choice(world.nodes)
+        process: Process | None
+        if kind == "session manager":
+            process = world.session_manager if world.session_manager.alive else None
         elif kind == "executor":
             process = self._executor()
-        elif kind == "client":
-            process = self._random.choice(world.clients)
+        else:
+            one = self._random.choice(world.nodes) if kind == "node" else self._random.choice(world.clients)
+            process = None if one.dead else one
         if process is None:
             return False
         self._note(f"{kind} {getattr(process, 'name', '')} hangs")
@@ -370,6 +390,7 @@ AIMED = ("cancel", "late-attach", "late-answers", "late-end")
 """Faults that wait for their chance."""
 HARMLESS_AS = {
     **dict.fromkeys(("session-manager", "recovery", "sync", "clock", "slow-disk"), SESSION_MANAGER),
+    "full-disk": "disk",
     **dict.fromkeys(("vanish", "cancel", "late-attach"), "client"),
 }
 """Faults after which, if there is none of another kind, no task may run twice: by what the history calls them."""

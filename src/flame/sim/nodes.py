@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from flame.model.errors import FlameError
 from flame.model.messages import Message
+from flame.model.node_messages import NodeJoined
 from flame.model.resources import Resources
 from flame.protocol.node import Action, KillExecutor, NodeHalf, NodeIdentity, StartExecutor
 from flame.sim.executors import SIGKILL, Cluster, SimExecutor
@@ -44,6 +45,7 @@ class SimNode(Process):
         self.paused_until_ns = 0
         self.unreachable_until_ns = 0
         self._link: SimLink | None = None
+        self._joined_on: SimLink | None = None
         identity = NodeIdentity(
             node=self.name,
             instance=f"{self.name}/{self._starts}",
@@ -110,6 +112,8 @@ class SimNode(Process):
         """A message of the session manager."""
         if link is not self._link or self.dead:
             return
+        if isinstance(message, NodeJoined):
+            self._joined_on = link
         try:
             self._do(self.half.received(message, self._cluster.time.now_ns))
         except FlameError as error:
@@ -161,6 +165,11 @@ class SimNode(Process):
         """A process has ended."""
         delay_ns = self._cluster.random.randrange(10_000, 5 * NS_PER_MS)
         self._later(delay_ns, lambda: self._exited(process.key, exit_code, signal, ""))
+
+    @property
+    def joined(self) -> bool:
+        """Whether it was welcomed back on a connection of which neither side knows that it is over."""
+        return self._joined_on is not None and self._joined_on is self._link and not self._joined_on.ended
 
     def _exited(self, key: tuple[str, int], exit_code: int | None, signal: int, failure: str) -> None:
         process = self.executors.pop(key, None)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import threading
 import time
 import traceback
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
+from pathlib import Path
 
 import msgspec
 
@@ -53,9 +55,9 @@ class Result(msgspec.Struct, kw_only=True):
     case: Case
     error: str
     counts: Counter[str]
-    events: int
     seconds: float
-    core_s: float
+    events: int = 0
+    core_s: float = 0.0
     digest: str = ""
     trace: list[str] = []
 
@@ -65,12 +67,15 @@ def run(case: Case, *, tracing: bool = False) -> Result:
     counts: Counter[str] = Counter()
     began = time.process_time()
     error = ""
+    world: World | None = None
     with moves_counted(counts):
-        world = World(case.seed, case.size, kinds=case.kinds, faults=case.most, tracing=tracing)
         try:
+            world = World(case.seed, case.size, kinds=case.kinds, faults=case.most, tracing=tracing)
             world.run()
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}\n{traceback.format_exc()}"
+    if world is None:
+        return Result(case=case, error=error, counts=counts, seconds=time.process_time() - began)
     counts += world.counts + world.session_manager.counts
     counts["task run again"] += world.history.again.total()
     counts["task started"] += world.history.counts["started"]
@@ -84,6 +89,16 @@ def run(case: Case, *, tracing: bool = False) -> Result:
         digest=world.digest() if tracing else "",
         trace=world.trace,
     )
+
+
+def commit_of(directory: Path) -> str:
+    """The commit of the checkout that a directory is in, or `unknown`."""
+    command = ["git", "-C", str(directory), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # there is no git
+        commit = ""
+    return commit or "unknown"
 
 
 def run_many(cases: Iterable[Case], processes: int) -> Iterator[Result]:

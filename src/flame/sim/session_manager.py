@@ -75,7 +75,7 @@ class SimSessionManager(Process):
         note: takes lines of the trace; None where nobody wants them.
         died: called when it has ended, however.
         given_up: called with an executor whose binding is over.
-        unsure: called with executor and binding when a start stops waiting for one: it may have to be run beside.
+        grace_is_over: called when a start stops waiting for those who were there before: they may be given up.
 
     Attributes:
         kill_at: where it is to be killed next, or empty.
@@ -95,7 +95,7 @@ class SimSessionManager(Process):
         spec: ApplicationSpec,
         note: Callable[[str], None] | None,
         died: Callable[[], None] = lambda: None,
-        unsure: Callable[[str, int], None] = lambda executor, binding: None,
+        grace_is_over: Callable[[], None] = lambda: None,
         given_up: Callable[[str], None] = lambda executor: None,
     ) -> None:
         super().__init__(time)
@@ -104,7 +104,7 @@ class SimSessionManager(Process):
         self._spec = spec
         self._trace = note
         self._died = died
-        self._unsure = unsure
+        self._grace_is_over = grace_is_over
         self._given_up = given_up
         self.disk = SimDisk(settings.store_id)
         self.store = SimStore(self.disk)
@@ -178,7 +178,7 @@ class SimSessionManager(Process):
         self.offer(TimeReached())
         self._measure_space()
         grace_ns = RECONNECT_GRACE_MS * NS_PER_MS - self._time.now_ns % NS_PER_MS
-        self._later(grace_ns, self._look_who_is_silent)
+        self._later(grace_ns, self._grace_is_over)
 
     def kill(self) -> None:
         """End it at once: what is not committed is lost."""
@@ -380,13 +380,6 @@ class SimSessionManager(Process):
         self.counts[f"killed {point}"] += 1
         self.kill()
         return True
-
-    def _look_who_is_silent(self) -> None:
-        """Executors whose node is not back within the grace may be replaced: the core has to give up on them."""
-        assert self.state is not None
-        for executor in self.state.executors.values():
-            if not executor.node.link and executor.binding is not None:
-                self._unsure(executor.id, executor.binding.number)
 
     def _measure_space(self) -> None:
         free_bytes = self.store.free_bytes()

@@ -22,6 +22,8 @@ from flame.sim.workload import DEFAULT, SessionPlan, Size, TaskKind, Workload
 
 LONGEST_MS = 600_000
 """Virtual time after the last fault within which everything has to be finished."""
+PATIENCE_MS = 500_000
+"""Within this time after everything was healed all outcomes are there; the slowest of 100 seeds took 205 s."""
 _SPAN_MS = 6_000
 _QUIET_MS = (3_000, 10_000, 40_000)
 _STEPS = 32
@@ -100,7 +102,7 @@ class World:
             spec,
             self.note if tracing else None,
             self._session_manager_died,
-            self._unsure,
+            self._grace_is_over,
             self._binding_over,
         )
         self.usual_commit_ns = random.choice((100_000, 2 * NS_PER_MS, 30 * NS_PER_MS))
@@ -231,9 +233,12 @@ class World:
             self.counts["restarts"] += 1
             self.session_manager.start()
 
-    def _unsure(self, executor: str, binding: int) -> None:
-        self.counts["unsure"] += 1
-        self.history.unsure(self.time.now_ns, executor, binding, "its node was silent after a restart")
+    def _grace_is_over(self) -> None:
+        """Nodes that are not back on a link of this session manager may be given up, and what they run beside it."""
+        for node in self.nodes:
+            for key in node.executors if not node.joined else ():
+                self.counts["unsure"] += 1
+                self.history.unsure(self.time.now_ns, *key, "its node was silent after a restart")
 
     def _binding_over(self, executor: str) -> None:
         """The session manager has given up an executor; its process may outlive its lease, because its node hangs."""
@@ -254,6 +259,7 @@ class World:
         step, clients = self.time.step, self.clients
         while self.time.now_ms < _SPAN_MS:
             step()
+        self._faults.heal()
         self.history.healed(self.time.now_ns)
         self._close_abandoned()
         while not (all(client.done for client in clients) and all(client.done for client in self._unary)):
@@ -306,7 +312,7 @@ class World:
 
     def _check(self) -> None:
         self._tell_what_is_stored(self.session_manager.store)
-        broken = self.history.check(self.time.now_ns)
+        broken = self.history.check(self.time.now_ns, patience_ns=PATIENCE_MS * NS_PER_MS)
         if broken:
             raise Broken("\n".join(str(violation) for violation in broken[:20]))
 
