@@ -32,7 +32,7 @@ class Cluster(Protocol):
     def connect(self, peer: End) -> SimLink:
         """A new link to the session manager."""
 
-    def make_kind(self, number: int) -> TaskKind:
+    def make_kind(self) -> TaskKind:
         """What the next task is to do."""
 
     def opened(self, owner: "SimClient", plan: SessionPlan, number: int) -> None:
@@ -62,7 +62,9 @@ class SimReader:
 
     def __init__(self, cluster: Cluster, client: "SimClient", name: str, key: str) -> None:
         self._cluster = cluster
-        self._name = f"{client.name} reading {key}"
+        self.name = f"{client.name} reading {key}"
+        self.failed = False
+        self.delivered = 0
         stream = client.stream
         attachment = Attachment(stream, stream.next_attachment(), session_id=name, key=key, sink=self)
         self.attachment = stream.attach(attachment)
@@ -72,10 +74,11 @@ class SimReader:
         attached = self.attachment.attached
         assert attached is not None
         outcomes = [outcome_digest(outcome) for outcome in part.outcomes()]
+        self.delivered += len(outcomes)
         self._cluster.history.saw(
             self._cluster.time.now_ns,
             str(attached.session),
-            self._name,
+            self.name,
             part.first,
             outcomes,
             sequence=part.segment.sequence,
@@ -84,6 +87,13 @@ class SimReader:
 
     def fail(self, first: int, count: int, error: FlameError) -> None:
         """It is over: the session was deleted, or did not exist any more."""
+        self.failed = True
+
+    @property
+    def session(self) -> str:
+        """The number of its session, or empty where it gets nothing: it is not attached, or not any more."""
+        attached = self.attachment.attached
+        return str(attached.session) if attached is not None and not self.failed else ""
 
 
 class RepeatingSubmission(Submission):
@@ -294,7 +304,7 @@ class SimSession:
         if submission.error is not None or submission.refusal is not None:
             self._submitted = self.plan.tasks
         count = min(random.randrange(1, 2 * self.plan.burst), self.plan.tasks - self._submitted)
-        inputs = [msgspec.json.encode(self._cluster.make_kind(self._submitted + n)) for n in range(count)]
+        inputs = [msgspec.json.encode(self._cluster.make_kind()) for _ in range(count)]
         self._submitted += count
         if self._feed is not None:
             self._feed.items += inputs

@@ -43,7 +43,7 @@ class Cluster(Protocol):
     random: Random
     history: History
 
-    def make_kind(self, number: int) -> TaskKind:
+    def make_kind(self) -> TaskKind:
         """What the next task is to do."""
 
 
@@ -194,7 +194,7 @@ class UnaryClient:
     def _create(self) -> None:
         self._left -= 1
         self._unanswered += 1
-        task_input = msgspec.json.encode(self._cluster.make_kind(self._left))
+        task_input = msgspec.json.encode(self._cluster.make_kind())
         self._frontend.create(self._name, task_input, self._answered)
         if self._left:
             self._later(self._pause_ms, self._create)

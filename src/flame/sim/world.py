@@ -5,11 +5,12 @@ from hashlib import sha256
 from random import Random
 
 from flame.core.control.entities import Settings
+from flame.core.control.state import State
 from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.protocol.runs import Run
-from flame.sim.clients import SimClient, stored_outcomes
+from flame.sim.clients import SimClient, SimReader, stored_outcomes
 from flame.sim.executors import SimExecutor
 from flame.sim.faults import FAULTS, Faults
 from flame.sim.history import History, digest
@@ -109,6 +110,7 @@ class World:
         self.session_manager.slowest_commit_ns = self.usual_commit_ns
         self._frontend = self.session_manager.unary = Frontend(self, self.session_manager)
         self._unary: list[UnaryClient] = []
+        self._made = 0
         self.session_manager.start()
         self.nodes = [self._make_node(number) for number in range(size.nodes)]
         self.clients = [SimClient(self, f"c{number}") for number in range(max(2, size.sessions // 3))]
@@ -158,9 +160,10 @@ class World:
         if self.tracing:
             self.trace.append(f"{self.time.now_ns / NS_PER_MS:.3f} {text}")
 
-    def make_kind(self, number: int) -> TaskKind:
-        """What the next task is to do."""
-        return self._workload.task(number)
+    def make_kind(self) -> TaskKind:
+        """What the next task is to do. No two have the same input or output, whatever their session."""
+        self._made += 1
+        return self._workload.task(self._made)
 
     def opened(self, owner: SimClient, plan: SessionPlan, number: int) -> None:
         """The owner of a session knows its number: others submit to it, or read it."""
@@ -310,8 +313,22 @@ class World:
         lines.extend(f"  {client}" for client in self._unary if not client.done)
         return "\n".join(lines)
 
-    def _check(self) -> None:
+    def _readers(self) -> list[SimReader]:
+        """All that are to be given the results of a whole session."""
+        return [one for client in self.clients if not client.dead for one in client.readers if one.session]
+
+    def _lacks(self, state: State, reader: SimReader) -> bool:
+        session = state.sessions.get(int(reader.session))
+        return session is not None and reader.delivered < session.succeeded + session.failed + session.cancelled
+
+    def tell_the_end(self) -> None:
+        """Say to the history what the store has, and who has all that it will ever get."""
         self._tell_what_is_stored(self.session_manager.store)
+        for one in self._readers():
+            self.history.finished(one.session, one.name)
+
+    def _check(self) -> None:
+        self.tell_the_end()
         broken = self.history.check(self.time.now_ns, patience_ns=PATIENCE_MS * NS_PER_MS)
         if broken:
             raise Broken("\n".join(str(violation) for violation in broken[:20]))
@@ -327,6 +344,7 @@ class World:
             "bytes of inputs": state.resident_bytes,
             "rows of deleted sessions": self.session_manager.store.purge(0),
             "processes": [key for node in self.nodes for key in node.executors],
+            "readers": [one.name for one in self._readers() if self._lacks(state, one)],
         }
         return "; ".join(f"{name} are left: {what}" for name, what in left.items() if what)
 
