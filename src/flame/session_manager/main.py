@@ -111,6 +111,7 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
             max_task_bytes=config.limits.max_task_bytes,
         )
 
+    stop = _told_to_stop()
     max_strangers = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     reception = Reception(driver, frontend, welcome, max_strangers)
     backlog = Backlog(ended=lambda: asyncio.get_running_loop().call_later(0.5, give_back_freed_memory))
@@ -131,7 +132,7 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
             len(state.sessions),
             os.getpid(),
         )
-        await _stopped()
+        await stop.wait()
     finally:
         for listener in listeners:
             await listener.stop()
@@ -154,8 +155,9 @@ def register_builtin(state: State, store: Store, now_ms: int) -> None:
     state.applications[record.name] = Application(record=record)
 
 
-async def _stopped() -> None:
+def _told_to_stop() -> asyncio.Event:
+    """Set once the process is told to stop. Made before anybody can be answered, who might tell it at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
