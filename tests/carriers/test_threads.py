@@ -142,10 +142,22 @@ def test_a_receiver_that_raises_ends_its_link(raw: Raw, monkeypatch: pytest.Monk
     monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
     raw.end.gate = None  # type: ignore[assignment]
     raw.other.sendall(MAGIC + _frame(encode(AcknowledgeReport(1))))
-    assert "the receiver of its messages failed: AttributeError" in raw.end.wait_closed()
+    assert "its I/O thread failed: AttributeError" in raw.end.wait_closed()
     wait_until_true(lambda: reported)
     assert isinstance(reported[0], AttributeError)
+    assert raw.link.failed
     raw.end.gate = threading.Event()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_link_whose_descriptors_are_closed_under_it_is_over(raw: Raw) -> None:
+    wakeup = os.dup(raw.link._wakeup)
+    os.close(raw.link._wakeup)
+    os.close(raw.link._socket.fileno())
+    os.eventfd_write(wakeup, 1)
+    os.close(wakeup)
+    assert "its I/O thread failed" in raw.end.wait_closed()
+    assert raw.link.failed
 
 
 def test_the_link_has_one_daemon_thread_of_the_given_name(raw: Raw) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flame.executor.control import EXIT_DISMISSED, Control, _log
+from flame.executor.control import EXIT_DISMISSED, EXIT_UNUSABLE, Control, _log
 from flame.model.errors import Rejection
 from flame.model.executor_messages import AttachExecutor, LeaveSession, ReportOutcomes, SessionEntered
 from flame.model.messages import Refused
@@ -72,6 +72,26 @@ def test_a_log_that_cannot_be_written_is_no_failure(monkeypatch: pytest.MonkeyPa
         monkeypatch.undo()
         _log("the link is back")
     assert stream.closed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_executor_whose_link_was_broken_by_its_own_process_ends(
+    manager: ScriptedManager, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would ever hear of the task that did it: here the link's thread is the first that sees it."""
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise SystemExit
+
+    control.connect()
+    control.wait_enter()
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr(control._half, "received", None)
+    manager.send(("here", BINDING), LeaveSession())
+    wait_until_true(lambda: codes)
+    assert codes == [EXIT_UNUSABLE]
 
 
 def test_a_result_is_kept_for_the_next_stream(manager: ScriptedManager, control: Control) -> None:

@@ -18,7 +18,7 @@ class Refusing:
 
     def __init__(self, link: ThreadLink) -> None:
         self.visits = 0
-        self.foreign = False
+        self.foreign = self.failed = False
         self._link = link
 
     def send(self, message: Message) -> None:

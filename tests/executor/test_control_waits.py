@@ -28,7 +28,7 @@ class StandInLink:
     """A link whose guests wait until the test lets them go; what `meanwhile` does happens before they leave."""
 
     def __init__(self, meanwhile: Callable[[], bool]) -> None:
-        self.foreign = False
+        self.foreign = self.failed = False
         self.sent: list[Message] = []
         self.guest = threading.Event()
         self.leave = threading.Event()

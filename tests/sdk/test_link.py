@@ -131,7 +131,7 @@ def test_an_idle_round_trip_is_short(connection: flame.Connection) -> None:
 class _StandInLink:
     """A link to a session manager that answers the handshake; `dead` ones never reach it."""
 
-    foreign = False
+    foreign = failed = False
 
     def __init__(self, received: threads.Received, dead: bool) -> None:
         self.closed = False

@@ -88,6 +88,7 @@ class GrpcThreadLink:
         self._lost = False
         self._reason = ""
         self.foreign = False  # the handshake has told
+        self.failed = False
         stream: Any = channel.stream_stream(CONNECT, None, None)
         self._stream: Any = stream(self._requests())
 
@@ -168,7 +169,8 @@ class GrpcThreadLink:
         try:
             self._deliver()
         except BaseException as error:
-            self._reason = self._reason or f"the receiver of its messages failed: {error!r}"
+            self.failed = True
+            self._reason = self._reason or f"its I/O thread failed: {error!r}"
             raise
         finally:
             with self._changed:

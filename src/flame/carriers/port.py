@@ -88,6 +88,8 @@ class ThreadLink(Protocol):
 
     foreign: bool
     """Whether the link is over because the other side speaks something else: not this version of Flame, or no Flame."""
+    failed: bool
+    """Whether it is over because this side failed: `received` raised, or its descriptors were closed under it."""
 
     def send(self, message: Message) -> None:
         """Send from any thread, in call order, without blocking: written at once where the socket takes it, else

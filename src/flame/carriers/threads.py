@@ -113,7 +113,7 @@ class FramesThreadLink:
         self._aborted = False
         self._over = False  # the descriptors are closed
         self._reason = ""
-        self.foreign = False
+        self.foreign = self.failed = False
 
     # --- for any thread ---
 
@@ -228,7 +228,8 @@ class FramesThreadLink:
         try:
             self._serve()
         except BaseException as error:
-            self._reason = self._reason or f"the receiver of its messages failed: {error!r}"
+            self.failed = True
+            self._reason = self._reason or f"its I/O thread failed: {error!r}"
             raise
         finally:
             with self._lock:
@@ -239,8 +240,10 @@ class FramesThreadLink:
                 self._outbox_bytes = 0
                 if self._reader is _Reader.GUEST:
                     self._turn_out()
-                self._socket.close()
-                os.close(self._wakeup)
+                with suppress(OSError):  # of whoever closes what is not its own, the link's owner has to hear too
+                    self._socket.close()
+                with suppress(OSError):
+                    os.close(self._wakeup)
                 self._drained.notify_all()
             self._closed(self._reason)
 

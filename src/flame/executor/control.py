@@ -19,6 +19,8 @@ from flame.protocol.shared_table import LEASE_END
 
 EXIT_DISMISSED: Final = 75
 """Exit code of an executor that the session manager has no use for any more."""
+EXIT_UNUSABLE: Final = 1
+"""Exit code of an executor that cannot be one: its service does not start, or something has broken its process."""
 
 _LEASE_POLL_S: Final = 0.05
 _CONNECT_TIMEOUT_S: Final = 10.0
@@ -102,6 +104,10 @@ class Control:
             pause_s = self._pauses.next()
 
     def _lost(self, reason: str) -> None:
+        if self._link and self._link.failed:
+            # As the main thread does when it cannot send: what has broken this process is charged to the task it runs.
+            _log(f"this executor ends: its link has broken: {reason}")
+            os._exit(EXIT_UNUSABLE)
         if reason:
             _log(f"lost the session manager: {reason}; connecting again")
         with self._lock:

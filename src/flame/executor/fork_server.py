@@ -26,7 +26,8 @@ from typing import Final
 import msgspec
 import setproctitle
 
-from flame.executor.process import EXIT_UNUSABLE, become_executor
+from flame.executor.control import EXIT_UNUSABLE
+from flame.executor.process import become_executor
 from flame.protocol.launch import (
     MAX_LAUNCH_BYTES,
     EndProcess,

@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 import setproctitle
 
-from flame.executor.control import Control
+from flame.executor.control import EXIT_UNUSABLE, Control
 from flame.executor.failures import failure_of
 from flame.executor.services import ServiceUnusable, load_service
 from flame.executor.tasks import TaskLoop, reset_forks
@@ -27,9 +27,6 @@ from flame.protocol.launch import StartProcess
 from flame.protocol.shared_table import MAX_FAILURE_BYTES, PAGE_BYTES, TABLE_BYTES, Phase, SharedTable
 from flame.sandbox.host import adopt_orphans, die_with_parent
 from flame.service import FlameService, SessionContext
-
-EXIT_UNUSABLE: Final = 1
-"""Exit code after a failure to import the service or to enter the session."""
 
 _FLUSH_S: Final = 1.0
 _SWITCH_INTERVAL_S: Final = 0.001
