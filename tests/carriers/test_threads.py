@@ -136,10 +136,15 @@ def test_a_message_that_cannot_be_sent_ends_the_link(raw: Raw) -> None:
     assert "PingNode cannot be sent" in raw.end.wait_closed()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_receiver_that_raises_ends_its_link(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
-    reported: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The exceptions that ended a thread."""
+    exceptions: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: exceptions.append(args.exc_value))
+    return exceptions
+
+
+def test_a_receiver_that_raises_ends_its_link(raw: Raw, reported: list[object]) -> None:
     raw.end.gate = None  # type: ignore[assignment]
     raw.other.sendall(MAGIC + _frame(encode(AcknowledgeReport(1))))
     assert "its I/O thread failed: AttributeError" in raw.end.wait_closed()
@@ -149,14 +154,14 @@ def test_a_receiver_that_raises_ends_its_link(raw: Raw, monkeypatch: pytest.Monk
     raw.end.gate = threading.Event()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_link_whose_descriptors_are_closed_under_it_is_over(raw: Raw) -> None:
+def test_a_link_whose_descriptors_are_closed_under_it_is_over(raw: Raw, reported: list[object]) -> None:
     wakeup = os.dup(raw.link._wakeup)
     os.close(raw.link._wakeup)
     os.close(raw.link._socket.fileno())
     os.eventfd_write(wakeup, 1)
     os.close(wakeup)
     assert "its I/O thread failed" in raw.end.wait_closed()
+    wait_until_true(lambda: reported)
     assert raw.link.failed
 
 
