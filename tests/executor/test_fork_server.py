@@ -15,6 +15,8 @@ from flame.model.specs import ApplicationSpec
 from flame.protocol.launch import (
     EndProcess,
     LaunchReport,
+    PingServer,
+    PongServer,
     ProcessExited,
     ProcessStarted,
     StartProcess,
@@ -91,6 +93,13 @@ def test_it_forks_executors_and_reports_their_ends(server: Server) -> None:
     server.connection.send(encode(EndProcess(executor="e1", binding=1, signal=signal.SIGTERM)))
     assert server.hear() == ProcessExited(executor="e1", binding=1, signal=signal.SIGTERM)
     assert not alive(started.pid)
+
+
+def test_it_answers_after_what_it_was_asked_before(server: Server) -> None:
+    server.start("e1")
+    server.connection.send(encode(PingServer()))
+    assert isinstance(server.hear(), ProcessStarted)
+    assert server.hear() == PongServer()
 
 
 def test_the_end_of_the_executor_manager_ends_everything(server: Server) -> None:

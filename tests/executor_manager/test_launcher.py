@@ -79,7 +79,7 @@ def test_an_executor_that_was_never_started_can_be_killed_twice(tmp_path: Path) 
         launcher = Launcher(
             data_dir=tmp_path, temporary_dir=tmp_path / "tmp", node="n", endpoint="unix:///m", max_log_bytes=100,
             started=lambda key, pid: None, exited=lambda key, end: ends.append(end), failed=failures.append,
-            file_limit=256,
+            file_limit=256, log=lambda line: None,
         )  # fmt: skip
         launcher.launch(
             BindExecutor(

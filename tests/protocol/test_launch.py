@@ -6,6 +6,10 @@ import pytest
 from flame.model.specs import ApplicationSpec
 from flame.protocol.launch import (
     EndProcess,
+    LaunchReport,
+    LaunchRequest,
+    PingServer,
+    PongServer,
     ProcessExited,
     ProcessStarted,
     StartProcess,
@@ -20,16 +24,20 @@ START = StartProcess(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("request_", [START, EndProcess(executor="e", binding=1, signal=9)])
-def test_requests(request_: StartProcess | EndProcess) -> None:
+@pytest.mark.parametrize("request_", [START, EndProcess(executor="e", binding=1, signal=9), PingServer()])
+def test_requests(request_: LaunchRequest) -> None:
     assert decode_request(encode(request_)) == request_
 
 
 @pytest.mark.parametrize(
     "report",
-    [ProcessStarted(executor="e", binding=1, pid=3), ProcessExited(executor="e", binding=1, signal=9, failure="f")],
+    [
+        ProcessStarted(executor="e", binding=1, pid=3),
+        ProcessExited(executor="e", binding=1, signal=9, failure="f"),
+        PongServer(),
+    ],
 )
-def test_reports(report: ProcessStarted | ProcessExited) -> None:
+def test_reports(report: LaunchReport) -> None:
     assert decode_report(encode(report)) == report
 
 

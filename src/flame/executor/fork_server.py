@@ -6,6 +6,7 @@ One thread, one loop over `poll`: requests of the executor manager (`flame.proto
 children. It adopts the orphans of its executors and kills them: a child of the fork server that is no executor is
 something that a service left behind. An exit is reported once nothing of it is left. When the executor manager ends
 (end of file on the socket), the fork server kills everything, removes the temporary directories, and ends too.
+It is asked all the time whether it still works, so nothing here may take long: services are imported by its children.
 """
 
 import argparse
@@ -32,6 +33,8 @@ from flame.protocol.launch import (
     MAX_LAUNCH_BYTES,
     EndProcess,
     LaunchReport,
+    PingServer,
+    PongServer,
     ProcessExited,
     ProcessStarted,
     StartProcess,
@@ -120,10 +123,13 @@ class ForkServer:
             return
         try:
             request = decode_request(data)
-            if isinstance(request, StartProcess):
-                self._start(request, log=descriptors[0], table=descriptors[1])
-            else:
-                self._signal(request)
+            match request:
+                case StartProcess():
+                    self._start(request, log=descriptors[0], table=descriptors[1])
+                case EndProcess():
+                    self._signal(request)
+                case PingServer():
+                    self._report(PongServer())
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -24,7 +24,8 @@ from flame.model.node_messages import BindExecutor
 from flame.protocol.launch import (
     MAX_LAUNCH_BYTES,
     EndProcess,
-    LaunchRequest,
+    PingServer,
+    PongServer,
     ProcessExited,
     ProcessStarted,
     StartProcess,
@@ -43,6 +44,12 @@ _SHORT_TASK_S: Final = 0.05
 _LEAVE_S: Final = 1.5
 """And this long may an executor take to leave, or to heed SIGTERM."""
 _STOP_LIMIT_S: Final = 5.0
+_PING_S: Final = 1.0
+_MOST_UNANSWERED: Final = 10
+"""A fork server that has said nothing for so many pings is killed. Pings are counted, not seconds: while this process
+is stopped too, with its machine or alone, it sends none, and what is answered it reads before it sends the next one."""
+_MOST_UNANSWERED_AT_START: Final = 60
+"""The same until its first answer: it has to import everything, on a busy machine from a slow disk."""
 
 Key = tuple[str, int]
 
@@ -110,6 +117,7 @@ class Launcher:
         exited: called with key and `Exit`, once per launched executor; its table can still be read.
         failed: called with an exception that the launcher cannot go on after.
         file_limit: soft limit of open files for the executors.
+        log: takes lines for the operator.
     """
 
     def __init__(
@@ -124,6 +132,7 @@ class Launcher:
         exited: Callable[[Key, Exit], None],
         failed: Callable[[BaseException], None],
         file_limit: int,
+        log: Callable[[str], None],
     ) -> None:
         self._data_dir = data_dir
         self._temporary_dir = temporary_dir
@@ -134,11 +143,15 @@ class Launcher:
         self._exited = exited
         self._failed = failed
         self._file_limit = file_limit
+        self._log = log
         self._loop = asyncio.get_running_loop()
         self._processes: dict[Key, _Process] = {}
-        self._outbox: deque[LaunchRequest] = deque()
+        self._outbox: deque[StartProcess | EndProcess] = deque()
         self._server: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._ping: asyncio.TimerHandle | None = None
+        self._unanswered = 0
+        self._most_unanswered = _MOST_UNANSWERED_AT_START
         self._pause_s = _FIRST_PAUSE_S
         self._tasks: set[asyncio.Task[None]] = set()
         self._cleared = asyncio.Event()
@@ -227,9 +240,27 @@ class Launcher:
             theirs.close()
         self._connection = ours
         self._loop.add_reader(ours, self._receive)
+        self._unanswered, self._most_unanswered = 0, _MOST_UNANSWERED_AT_START
+        self._ping = self._loop.call_later(_PING_S, self._ask, ours, self._server)
         self._flush()
 
-    def _send(self, request: LaunchRequest) -> None:
+    def _ask(self, connection: socket.socket, server: subprocess.Popen[bytes]) -> None:
+        """Ask the fork server whether it works; end one that has not answered for long, as a stopped one."""
+        if self._unanswered >= self._most_unanswered:
+            silence_s = self._unanswered * _PING_S
+            self._log(
+                f"the fork server (process {server.pid}) has not answered for {silence_s:g} s and is killed; "
+                "its executors end with it, and another one is started"
+            )
+            # With its group: what it has just forked holds the connection too, whose end of file comes next.
+            os.killpg(server.pid, signal.SIGKILL)
+            return
+        self._unanswered += 1
+        with contextlib.suppress(OSError):  # full: it is silent so far; or gone, which its end of file tells
+            connection.send(encode(PingServer()))
+        self._ping = self._loop.call_later(_PING_S, self._ask, connection, server)
+
+    def _send(self, request: StartProcess | EndProcess) -> None:
         self._outbox.append(request)
         self._flush()
 
@@ -253,7 +284,7 @@ class Launcher:
         if self._connection:
             self._loop.remove_writer(self._connection)
 
-    def _write(self, connection: socket.socket, request: LaunchRequest) -> None:
+    def _write(self, connection: socket.socket, request: StartProcess | EndProcess) -> None:
         if isinstance(request, EndProcess):
             connection.send(encode(request))
             return
@@ -273,8 +304,11 @@ class Launcher:
         if not data:
             self._lost()
             return
-        self._pause_s = _FIRST_PAUSE_S
+        self._unanswered, self._most_unanswered = 0, _MOST_UNANSWERED
         report = decode_report(data)
+        if isinstance(report, PongServer):
+            return
+        self._pause_s = _FIRST_PAUSE_S
         key = (report.executor, report.binding)
         process = self._processes.get(key)
         if process is None:
@@ -329,6 +363,9 @@ class Launcher:
             self._spawn(self._recover())
 
     def _disconnect(self) -> None:
+        if self._ping:
+            self._ping.cancel()
+            self._ping = None
         if self._connection:
             self._loop.remove_reader(self._connection)
             self._loop.remove_writer(self._connection)

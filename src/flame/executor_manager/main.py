@@ -66,6 +66,7 @@ async def _serve(config: ExecutorManagerConfig, identity: NodeIdentity, data_dir
         exited=node.exited,
         failed=node.failed,
         file_limit=raise_file_limit(),
+        log=_log,
     )
     node.launcher = launcher
     loop = asyncio.get_running_loop()

@@ -48,6 +48,10 @@ class EndProcess(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     signal: int
 
 
+class PingServer(msgspec.Struct, frozen=True, tag=True):
+    """Answer with `PongServer`."""
+
+
 class ProcessStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """An executor was forked."""
 
@@ -72,8 +76,12 @@ class ProcessExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     failure: str = ""
 
 
-LaunchRequest = StartProcess | EndProcess
-LaunchReport = ProcessStarted | ProcessExited
+class PongServer(msgspec.Struct, frozen=True, tag=True):
+    """The fork server works: whatever was asked before is done, or under way."""
+
+
+LaunchRequest = StartProcess | EndProcess | PingServer
+LaunchReport = ProcessStarted | ProcessExited | PongServer
 
 _requests: msgspec.msgpack.Decoder[LaunchRequest] = msgspec.msgpack.Decoder(LaunchRequest)
 _reports: msgspec.msgpack.Decoder[LaunchReport] = msgspec.msgpack.Decoder(LaunchReport)
