@@ -175,6 +175,38 @@ def test_a_failed_commit_ends_the_process_before_anything_is_answered() -> None:
     assert "fsync failed: Input/output error" in done.stderr
 
 
+LOST = """
+import asyncio
+from flame.model.errors import Internal
+from flame.stores.memory import MemoryStore
+from tests.session_manager.served import serve
+
+class Lost(MemoryStore):
+    lost = False
+    def METHOD(self):
+        if self.lost:
+            raise Internal("flame.db was removed")
+        return super().METHOD()
+
+store = Lost()
+
+async def test(served):
+    store.lost = True
+    await asyncio.sleep(60)
+
+serve(test, store)
+"""
+
+
+@pytest.mark.parametrize("method", ["free_bytes", "maintain"])
+def test_a_store_whose_files_are_gone_ends_the_process_with_one_plain_line(method: str) -> None:
+    """Without being asked anything: it is looked at every second."""
+    command = [sys.executable, "-c", LOST.replace("METHOD", method)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 74
+    assert done.stderr == "error: the store cannot be used: flame.db was removed\n"
+
+
 BROKEN_CORE = """
 from flame.core.control import reducer
 from flame.core.control.events import SessionCreateRequested

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flame.model.errors import ConfigurationError, FailedPrecondition
+from flame.model.errors import ConfigurationError, FailedPrecondition, Internal
 from flame.model.limits import MIB
 from flame.stores.directory import StoreDirectory
 
@@ -98,4 +98,61 @@ def test_no_reserve_is_made_that_does_not_fit_twice(tmp_path: Path) -> None:
     directory.acquire()
     assert not (tmp_path / "reserve").exists()
     assert directory.free_bytes() == 0, "what the reserve still has to take is no room for work"
+    directory.release()
+
+
+def watched(path: Path, *names: str) -> StoreDirectory:
+    """A directory whose files are watched."""
+    directory = StoreDirectory(path, 0)
+    directory.acquire()
+    for name in names:
+        directory.private_file(name)
+    directory.watch(*names, "none")
+    return directory
+
+
+def test_files_in_their_places_are_fine_whatever_is_written_to_them(tmp_path: Path) -> None:
+    directory = watched(tmp_path, "a", "b")
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    (tmp_path / "b").write_bytes(b"")
+    (tmp_path / "none").touch()
+    directory.check_files(lambda name: pytest.fail(f"{name} is there"))
+    directory.release()
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_file_that_is_gone_is_told_and_may_be_saved(tmp_path: Path, saved: bool) -> None:
+    asked: list[str] = []
+
+    def save(name: str) -> bool:
+        asked.append(name)
+        return saved
+
+    directory = watched(tmp_path, "a", "b")
+    (tmp_path / "b").rename(tmp_path / "c")
+    told = "all that it held is saved" if saved else "a new start does not find what it held"
+    with pytest.raises(Internal, match=f"{tmp_path}/b was removed or renamed while it was in use.*{told}"):
+        directory.check_files(save)
+    assert asked == ["b"]
+    (tmp_path / "c").rename(tmp_path / "b")
+    directory.check_files(save)
+    directory.release()
+
+
+def test_another_file_in_the_place_of_one_is_told(tmp_path: Path) -> None:
+    directory = watched(tmp_path, "a")
+    (tmp_path / "new").touch()
+    (tmp_path / "new").rename(tmp_path / "a")
+    with pytest.raises(Internal, match="a was replaced while it was in use"):
+        directory.check_files(lambda _: pytest.fail("over another file nothing is saved"))
+    directory.release()
+
+
+def test_a_renamed_directory_is_told_without_a_traceback_of_its_own(tmp_path: Path) -> None:
+    directory = watched(tmp_path / "d", "a")
+    (tmp_path / "d").rename(tmp_path / "e")
+    with pytest.raises(Internal, match="d/a was removed or renamed"):
+        directory.check_files(lambda _: False)
+    with pytest.raises(Internal, match=r"d cannot be used any more: No such file or directory.*move it back"):
+        directory.free_bytes()
     directory.release()

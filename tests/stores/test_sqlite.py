@@ -285,6 +285,84 @@ def test_the_log_goes_back_to_its_bound_after_a_reader_from_outside(tmp_path: Pa
     assert len(store.recover().chunks) == 120
 
 
+# --- files that go away ----------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_is_removed_is_noticed_and_all_of_it_saved(tmp_path: Path, open_store: OpenStore) -> None:
+    store, epoch = open_store()
+    store.commit(epoch, [put_session(1)])
+    for name in ("flame.db-wal", "flame.db-shm"):
+        (tmp_path / name).unlink()
+    store.commit(epoch, [put_chunk(1, 1, 300)])
+    with pytest.raises(Internal, match=r"flame\.db-wal was removed or renamed while it was in use.*is saved"):
+        store.free_bytes()
+    # As it stands now, without an orderly end.
+    shutil.copytree(tmp_path, tmp_path / "killed")
+    found, _ = open_store(tmp_path / "killed")
+    assert found.store_id == store.store_id
+    assert [chunk.count for chunk in found.recover().chunks] == [300]
+
+
+def test_a_log_that_a_reader_holds_up_is_not_called_saved(tmp_path: Path, open_store: OpenStore) -> None:
+    store, epoch = open_store()
+    reader = sqlite3.connect(tmp_path / "flame.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM chunk").fetchone()
+    store.commit(epoch, [put_session(1)])
+    (tmp_path / "flame.db-wal").unlink()
+    with pytest.raises(Internal, match="a new start does not find what it held"):
+        store.free_bytes()
+    reader.close()
+
+
+def test_a_log_with_another_one_in_its_place_is_noticed(tmp_path: Path, open_store: OpenStore) -> None:
+    store, _ = open_store()
+    (tmp_path / "flame.db-wal").rename(tmp_path / "kept")
+    shutil.copy(tmp_path / "kept", tmp_path / "flame.db-wal")
+    with pytest.raises(Internal, match=r"flame\.db-wal was replaced"):
+        store.free_bytes()
+
+
+def test_a_database_that_is_renamed_is_noticed_and_can_be_put_back(tmp_path: Path, open_store: OpenStore) -> None:
+    """No new store is begun where the log of the old one stands: that would delete it."""
+    path = tmp_path / "store"
+    store, epoch = open_store(path, checkpoint_bytes=256 * KIB)
+    store.commit(epoch, [put_session(1), put_blob(1, 1, 300 * KIB)])
+    (path / "flame.db").rename(path / "aside")
+    with pytest.raises(Internal, match=r"flame\.db was removed or renamed"):
+        store.free_bytes()
+    with pytest.raises(Internal, match=r"flame\.db was removed or renamed"):
+        store.maintain()  # it has to checkpoint
+    shutil.copytree(path, tmp_path / "killed")
+    with pytest.raises(FailedPrecondition, match=r"flame\.db is missing, and its log flame\.db-wal is there"):
+        open_store(tmp_path / "killed")
+    (tmp_path / "killed" / "aside").rename(tmp_path / "killed" / "flame.db")
+    assert len(open_store(tmp_path / "killed")[0].recover().chunks) == 1
+
+
+def test_checkpoints_of_any_kind_and_a_new_start_are_no_loss_of_a_file(tmp_path: Path, open_store: OpenStore) -> None:
+    """The log is emptied, cut, read by others, deleted when it is closed, and made anew."""
+    store, epoch = open_store(checkpoint_bytes=256 * KIB)
+    assert store.free_bytes() > 0
+    store.commit(epoch, [put_session(1)])
+    for number in range(1, 41):
+        store.commit(epoch, [put_blob(1, number, 64 * KIB)])
+        store.maintain()
+        assert store.free_bytes() > 0
+    for kind in ("FULL", "RESTART", "TRUNCATE"):
+        other = sqlite3.connect(tmp_path / "flame.db", isolation_level=None)
+        other.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
+        other.close()
+        assert store.free_bytes() > 0
+    store.open()
+    assert store.free_bytes() > 0
+    store.close()
+    assert not (tmp_path / "flame.db-wal").exists()
+    store, epoch = open_store()
+    store.commit(epoch, [put_session(2)])
+    assert store.free_bytes() > 0
+
+
 # --- room ------------------------------------------------------------------------------------------------------------
 
 

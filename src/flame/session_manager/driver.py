@@ -233,7 +233,7 @@ class Driver:
         self._let_queries()  # first: they wake up before the next turn leaves something unstored again
         self._pump.committed(batch.turn)
         self._do(batch.after)
-        self.store.maintain()
+        self._read(self.store.maintain)
         if batch.writes and self._loop.time() - self._space_measured_s > BUSY_SPACE_INTERVAL_S:
             self._measure_space()
         self._set_wake(batch.wake_at_ms)
@@ -268,7 +268,7 @@ class Driver:
 
     def _measure_space(self) -> None:
         self._space_measured_s = self._loop.time()
-        self.offer(SpaceMeasured(self.store.free_bytes()))
+        self.offer(SpaceMeasured(self._read(self.store.free_bytes)))
 
     # --- effects -----------------------------------------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class Driver:
         try:
             return read()
         except FlameError as error:
-            end_process(f"the store cannot be read: {error}")
+            end_process(f"the store cannot be used: {error}")
 
 
 def end_process(reason: str) -> None:

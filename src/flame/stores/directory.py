@@ -4,10 +4,11 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from flame.model.errors import ConfigurationError, FailedPrecondition
+from flame.model.errors import ConfigurationError, FailedPrecondition, Internal
 
 LOCK_NAME: Final = "lock"
 RESERVE_NAME: Final = "reserve"
@@ -32,6 +33,7 @@ class StoreDirectory:
         self._reserve_path = path / RESERVE_NAME
         self._reserved = False
         self._lock: int | None = None
+        self._watched: dict[str, tuple[int, int]] = {}
 
     def acquire(self) -> None:
         """Make the directory where it is missing, and lock it.
@@ -80,8 +82,8 @@ class StoreDirectory:
             os.close(self._lock)
             self._lock = None
 
-    def private_file(self, name: str) -> Path:
-        """The path of a file of mode 0600, made empty where it is missing.
+    def private_file(self, name: str) -> None:
+        """Make an empty file of mode 0600 where it is missing.
 
         Raises:
             ConfigurationError: it cannot be read and written.
@@ -94,7 +96,44 @@ class StoreDirectory:
                 f"{path} cannot be used: {error.strerror}",
                 hint="it has to be a file that this user can read and write",
             ) from error
-        return path
+
+    def watch(self, *names: str) -> None:
+        """Remember which files these are, for `check_files`; names of no file are left out."""
+        found = {name: self._identity(name) for name in names}
+        self._watched = {name: identity for name, identity in found.items() if identity is not None}
+
+    def check_files(self, save: Callable[[str], bool]) -> None:
+        """Raise where a watched file does not stand under its name any more: whoever has it open goes on writing to
+        it, and no new start finds that.
+
+        Args:
+            save: called with the name of the first such file, if nothing stands in its place; returns whether it
+                could put what is in the file where a new start finds it.
+
+        Raises:
+            Internal: there is such a file, or the directory cannot be looked at.
+        """
+        for name, identity in self._watched.items():
+            now = self._identity(name)
+            if now == identity:
+                continue
+            what = f"{self.path / name} was {'replaced' if now else 'removed or renamed'} while it was in use"
+            if not now and save(name):
+                raise Internal(f"{what}; all that it held is saved", hint="leave the files of a data directory alone")
+            raise Internal(
+                f"{what}: a new start does not find what it held",
+                hint="put the file back in its place before that, or restore it from a copy",
+            )
+
+    def _identity(self, name: str) -> tuple[int, int] | None:
+        """Device and inode of a file. It is not opened: to close it again would drop this process's locks on it."""
+        try:
+            status = os.stat(self.path / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise Internal(f"{self.path / name} cannot be looked at: {error.strerror}") from error
+        return status.st_dev, status.st_ino
 
     def make_reserve(self) -> None:
         """Allocate the reserve where it is missing and the disk has room for twice as much; cheap when it is there."""
@@ -127,8 +166,18 @@ class StoreDirectory:
         return max(0, self.disk_free_bytes() - missing_bytes)
 
     def disk_free_bytes(self) -> int:
-        """Free space on the disk for this user."""
-        disk = os.statvfs(self.path)
+        """Free space on the disk for this user.
+
+        Raises:
+            Internal: the directory is not there any more, or the disk does not answer.
+        """
+        try:
+            disk = os.statvfs(self.path)
+        except OSError as error:
+            raise Internal(
+                f"data directory {self.path} cannot be used any more: {error.strerror}",
+                hint="it has to stay in its place while it is in use: if it was renamed, move it back",
+            ) from error
         return disk.f_bavail * disk.f_frsize
 
     def _allocated_bytes(self) -> int:

@@ -43,6 +43,7 @@ from flame.stores.columns import gather
 from flame.stores.directory import StoreDirectory, sync_directory
 
 DATABASE_NAME: Final = "flame.db"
+LOG_NAME: Final = f"{DATABASE_NAME}-wal"
 RESERVE_BYTES: Final = 8 * MIB
 CHECKPOINT_BYTES: Final = 16 * MIB
 """Log after which `maintain` checkpoints: 20-60 ms of a fast disk when all of it is payload, 1-3 ms for small rows."""
@@ -132,10 +133,14 @@ class SqliteStore:
 
     def _connect(self) -> None:
         self._disconnect()  # of an attempt that found the disk full
-        path = self._directory.private_file(DATABASE_NAME)
-        log_path = path.with_name(f"{DATABASE_NAME}-wal")
+        path, log_path = self._path, self._path.with_name(LOG_NAME)
         # A log left by a killed process counts in full: where its valid part ends is for SQLite to know.
         self._log_bytes = log_path.stat().st_size if log_path.exists() else 0
+        if self._log_bytes and not path.exists():  # SQLite would delete it, and what was acknowledged with it
+            raise FailedPrecondition(
+                f"{path} is missing, and its log {LOG_NAME} is there", hint="put it back, or move the log away"
+            )
+        self._directory.private_file(DATABASE_NAME)
         with self._errors("open"):
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection = connection
@@ -154,6 +159,7 @@ class SqliteStore:
             sync_directory(self._path.parent)
         elif "meta" not in tables:
             raise Internal(f"{path} is not a store of Flame", hint="name another data directory")
+        self._directory.watch(DATABASE_NAME, LOG_NAME)  # SQLite keeps both as long as the connection is open
         self._check_format()
         self.store_id = str(self._meta("store_id"))
         self._deleted = {session for (session,) in self._rows("SELECT session FROM deleted")}
@@ -252,6 +258,7 @@ class SqliteStore:
         self._reserve_page_room()
 
     def _checkpoint(self) -> None:
+        self._directory.check_files(self._save_log)
         pages, done = self._log_bytes // PAGE_BYTES, 0
         growth_bytes = self._pragma("page_count") * PAGE_BYTES - self._path.stat().st_size
         if growth_bytes <= self._directory.disk_free_bytes():
@@ -363,8 +370,13 @@ class SqliteStore:
 
     def free_bytes(self) -> int:
         """Room left for new work, in bytes: free space on the disk (or pages up to `max_page_count`) and pages that
-        deleted sessions left behind, without the reserve."""
+        deleted sessions left behind, without the reserve.
+
+        Raises:
+            Internal: the database or its log is not in its place any more.
+        """
         unused_pages = self._pragma("freelist_count")
+        self._directory.check_files(self._save_log)
         free_bytes = self._directory.free_bytes() + unused_pages * PAGE_BYTES
         if self._max_page_count is None:
             return free_bytes
@@ -372,6 +384,14 @@ class SqliteStore:
         return max(0, min(free_bytes, pages * PAGE_BYTES))
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _save_log(self, name: str) -> bool:
+        """Move all of a log without a name, which is still open, into the database; return whether it is saved."""
+        if name == LOG_NAME:
+            with suppress(FlameError), self._errors("checkpoint"):
+                _, pages, done = self._open_connection().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                return bool(pages == done)
+        return False
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
