@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import flame
+from flame.config import processes
 from flame.model.states import SessionState
+from tests.cli.commands import Home
 from tests.e2e.cluster import PATIENCE_S, Cluster, notes, register
 from tests.e2e.conftest import MakeCluster
 from tests.support import wait_until_true
@@ -158,3 +160,18 @@ def test_a_mark_above_what_the_disk_has(make_cluster: MakeCluster) -> None:
     done = cluster.cli("flmping", "-t", "1")
     assert done.returncode == 1
     assert "nearly full" in done.stderr
+
+
+def test_up_on_a_disk_that_is_full_from_the_start_says_so_and_leaves_nothing(small_disk: Path) -> None:
+    home = Home(small_disk)
+    ballast = fill(small_disk, 0)
+    try:
+        done = home.run("flame", "up", "--port", "0")
+        assert done.returncode == 1
+        assert f"the disk of {home.data_dir} is full: make room on it" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert processes.find(home.data_dir) == []
+        ballast.unlink()
+        assert "flame is up" in home.up()
+    finally:
+        home.end()

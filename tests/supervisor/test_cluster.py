@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from flame.config import processes
 from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Unavailable
 from flame.supervisor import cluster
 from flame.supervisor.settings import Settings
+
+Running = Callable[..., Settings]
 
 
 def test_default_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -160,3 +164,71 @@ def test_elsewhere_than_on_linux_it_says_so_and_makes_nothing(short_tmp: Path, m
     with pytest.raises(FailedPrecondition, match="on Linux only for now, not on darwin"):
         cluster.up(Settings(data_dir=f"{short_tmp}/d"), lambda _: True, print)
     assert not list(short_tmp.iterdir())
+
+
+@pytest.fixture
+def running(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """Starts a cluster in one mode; it is stopped in the end."""
+    monkeypatch.setenv("HOME", str(short_tmp))
+    started: list[Settings] = []
+
+    def start(mode: str = "durable") -> Settings:
+        started.append(Settings(str(short_tmp / "d"), mode=mode))
+        cluster.up(started[0], lambda _: True, print)
+        return started[0]
+
+    yield start
+    for settings in started:
+        cluster.down(settings.data_dir)
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a dead socket"])
+def test_a_session_manager_whose_socket_was_removed_is_started_again(running: Running, instead: str) -> None:
+    settings = running()
+    before = cluster.status(settings.data_dir).pids
+    os.unlink(settings.socket_path)
+    if instead == "a dead socket":
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(settings.socket_path)
+    assert not cluster.status(settings.data_dir).running
+    said: list[str] = []
+    cluster.up(settings, lambda _: True, said.append)
+    pid = before["session-manager"]
+    assert said == [f"the socket of the session manager was gone: starting that again (pid {pid} ends)"]
+    after = cluster.status(settings.data_dir)
+    assert after.running
+    assert {name for name, pid in after.pids.items() if pid != before[name]} == {"session-manager"}
+
+
+def test_a_session_manager_that_is_slow_is_left_alone(running: Running) -> None:
+    settings = running()
+    before = cluster.status(settings.data_dir).pids
+    os.kill(before["session-manager"], signal.SIGSTOP)
+    try:
+        said: list[str] = []
+        with pytest.raises(Unavailable, match="no answer within"):
+            cluster.up(settings, lambda _: False, said.append, timeout_s=0.1)
+    finally:
+        os.kill(before["session-manager"], signal.SIGCONT)
+    assert said == []
+    assert cluster.status(settings.data_dir).pids == before
+
+
+def test_what_stands_in_the_place_of_a_socket_is_not_touched(running: Running) -> None:
+    settings = running()
+    before = cluster.status(settings.data_dir).pids
+    Path(settings.socket_path).unlink()
+    Path(settings.socket_path).write_text("mine")
+    with pytest.raises(FailedPrecondition, match=r"not the socket of the session manager .*remove what stands there"):
+        cluster.up(settings, lambda _: True, print)
+    assert Path(settings.socket_path).read_text() == "mine"
+    assert cluster.status(settings.data_dir).pids == before
+
+
+def test_a_session_manager_without_a_socket_keeps_what_it_has_in_memory(running: Running) -> None:
+    settings = running("memory")
+    before = cluster.status(settings.data_dir).pids
+    Path(settings.socket_path).unlink()
+    with pytest.raises(FailedPrecondition, match="loses what it has in memory"):
+        cluster.up(settings, lambda _: True, print)
+    assert cluster.status(settings.data_dir).pids == before

@@ -92,3 +92,29 @@ def test_an_adopted_process_that_is_something_else_is_gone_and_gets_no_signal(tm
 
 def test_a_signal_to_one_that_does_not_run_does_nothing(tmp_path: Path) -> None:
     component(tmp_path).send(signal.SIGKILL)
+
+
+def test_one_that_has_worked_may_end_by_itself_at_once(tmp_path: Path) -> None:
+    made = started(tmp_path, 0)
+    made.settle()
+    made.ended(EXITED_1, 1)
+    assert made.failure == ""
+    assert made.start_at_s == pytest.approx(1.1)
+
+
+def test_one_that_cannot_be_started_fails_or_once_it_has_worked_is_tried_ever_later(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    made = component(tmp_path)
+    told = made.start(0, os.environ)
+    assert told == made.failure == f"cannot be started with its log {tmp_path}/log: Is a directory"
+    made = component(tmp_path)
+    made.settle()
+    delays = []
+    for _ in range(3):
+        made.start(100, os.environ)
+        assert (made.pid, made.failure) == (0, "")
+        delays.append(made.start_at_s - 100)
+    assert delays == pytest.approx([0.1, 0.2, 0.4])
+    (tmp_path / "log").rmdir()
+    assert made.start(200, os.environ) == f"started (pid {made.pid})"
+    os.waitpid(made.pid, 0)

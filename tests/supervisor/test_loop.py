@@ -120,6 +120,34 @@ def test_component_that_cannot_work_ends_the_supervisor(driven: Driven, componen
     assert "it does not work" in (driven.data_dir / "log" / f"{component}.log").read_text()
 
 
+def test_session_manager_that_has_answered_and_cannot_work_for_a_while_comes_back(driven: Driven) -> None:
+    """As on a disk that becomes full right after the start."""
+    driven.start()
+    driven.wait_running()
+    executor_manager = driven.pid("executor-manager")
+    (driven.data_dir / "session-manager.fails").touch()
+    os.kill(driven.pid("session-manager"), signal.SIGKILL)
+    wait_until_true(lambda: len(driven.starts("session-manager")) >= 4, what=driven.log())
+    assert "session-manager (pid" in driven.log()
+    assert "ended with exit code 1" in driven.log()
+    (driven.data_dir / "session-manager.fails").unlink()
+    wait_until_true(lambda: answers(Settings(str(driven.data_dir)).socket_path), what=driven.log())
+    starts = driven.starts("session-manager")
+    assert starts[3] - starts[2] > starts[1] - starts[0]
+    assert driven.pid("executor-manager") == executor_manager
+
+
+def test_renamed_logs_keep_a_component_away_only_until_they_are_back(driven: Driven) -> None:
+    driven.start()
+    driven.wait_running()
+    (driven.data_dir / "log").rename(driven.data_dir / "away")
+    os.kill(driven.pid("session-manager"), signal.SIGKILL)
+    wait_until_true(lambda: "session-manager cannot be started with its log" in driven.log(), what=driven.log())
+    (driven.data_dir / "away").rename(driven.data_dir / "log")
+    wait_until_true(lambda: driven.pid("session-manager"), what=driven.log())
+    assert driven.pid("executor-manager")
+
+
 def test_orphans_of_a_killed_component_are_killed(driven: Driven) -> None:
     (driven.data_dir / "leave-orphan").touch()
     driven.start()

@@ -17,7 +17,7 @@ from flame.config.files import load
 from flame.config.probe import answers
 from flame.model.endpoint import MAX_UNIX_PATH_BYTES
 from flame.model.errors import ConfigurationError, FailedPrecondition, FlameError, InvalidArgument, Unavailable
-from flame.supervisor import detached, loop
+from flame.supervisor import detached, loop, socket_file
 from flame.supervisor.lock import Lock
 from flame.supervisor.settings import (
     EXECUTOR_MANAGER,
@@ -32,6 +32,8 @@ DOWN_TIMEOUT_S = 45.0
 
 SUPERVISOR = "supervisor"
 _LOOK_S = 0.02
+_FULL_BYTES = 1 << 20
+"""Free space below which a disk counts as full where a cluster does not start."""
 _STOPPED = "it was stopped meanwhile, as `flame down` does"
 
 Say = Callable[[str], None]
@@ -69,7 +71,7 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
         say: gets a line for everything that was repaired.
 
     Raises:
-        FailedPrecondition: this is not Linux.
+        FailedPrecondition: this is not Linux, or the session manager's socket cannot be repaired without a loss.
         ConfigurationError: the data directory cannot be used.
         Unavailable: it did not answer in time, a component does not work, or it was stopped meanwhile. Nothing that
             was started here is left running.
@@ -90,6 +92,8 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
                 started = _start_supervisor(settings)
             if found:
                 say(f"the supervisor was gone: started a new one (pid {started})")
+        if found:
+            _repair_socket(_settings_of(data_dir, settings, lambda _: None), before.pids[SESSION_MANAGER], say)
         cluster = _wait_ready(settings, ready, say, started, timeout_s, log_sizes)
     except BaseException:
         # What ran before, or was started by somebody else, goes on; its supervisor goes on trying.
@@ -240,6 +244,29 @@ def _settings_of(data_dir: str, wanted: Settings, say: Say) -> Settings:
     return settings
 
 
+def _repair_socket(running: Settings, pid: int, say: Say) -> None:
+    """Restart a session manager (0 for none) that nobody reaches any more because the file of its socket is gone.
+
+    Raises:
+        FailedPrecondition: something else is in the file's place, or a restart would lose what is in memory.
+    """
+    path = running.socket_path
+    if not pid or not socket_file.lost(path, pid):
+        return
+    if not socket_file.replaceable(path):
+        raise FailedPrecondition(
+            f"{path}: this is not the socket of the session manager (pid {pid}) any more",
+            hint="remove what stands there, and run `flame up` again",
+        )
+    if running.mode == "memory":
+        raise FailedPrecondition(
+            f"{path}: the socket of the session manager was removed; to start it again loses what it has in memory",
+            hint="let those who are connected finish, then run `flame down` and `flame up`",
+        )
+    say(f"the socket of the session manager was gone: starting that again (pid {pid} ends)")
+    loop.kill(pid)  # all it has acknowledged is stored; an end by itself could look as if it did not work
+
+
 def _any_port(address: str) -> bool:
     return address.endswith(":0")
 
@@ -325,6 +352,9 @@ def _did_not_start(data_dir: str, reason: str, log_sizes: dict[str, int]) -> Una
         errors = [line for line in lines[name] if "error" in line.lower()] or lines[name][-1:]
         if errors and (not said or name in gave_up):
             said = f"; {name}: {errors[-1].removeprefix('error: ')}"
+    disk = os.statvfs(data_dir)
+    if disk.f_bavail * disk.f_frsize < _FULL_BYTES:  # the logs may lack that for the same reason
+        said += f"; the disk of {data_dir} is full: make room on it"
     return Unavailable(f"the cluster did not start: {reason}{said}", hint=f"logs are in {data_dir}/log")
 
 

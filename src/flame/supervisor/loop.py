@@ -118,6 +118,7 @@ class Supervisor:
             self._kill_orphans()
         if self._on_ready is not None and self._answers():
             ready, self._on_ready = self._on_ready, None
+            self._session_manager.settle()  # should the disk be full a moment later, it comes back when there is room
             ready()
         if now_s >= self._log_check_s:
             self._log_check_s = now_s + _LOG_CHECK_S
@@ -136,8 +137,7 @@ class Supervisor:
     def _start_due(self, now_s: float) -> None:
         for component in self._components:
             if not component.pid and now_s >= component.start_at_s:
-                component.start(now_s, self._environment)
-                log(f"{component.name} started (pid {component.pid})")
+                log(f"{component.name} {component.start(now_s, self._environment)}")
 
     def _reap(self, now_s: float) -> None:
         """Take note of every process below this one that has ended."""
