@@ -1,6 +1,6 @@
 """A power cut at any moment loses nothing that was acknowledged; and a store that is careless is found out.
 
-By hand, with more of everything: `python -m tests.stores.power_cut --states 64`.
+By hand, with more of everything: `make power-cut POWER_CUT_ARGS="--states 64"`.
 """
 
 import itertools
@@ -46,6 +46,13 @@ def test_a_power_cut_loses_nothing(place: Path) -> None:
     problems = replay(calls, checker, seed=SEED, states=2, share=STATES / 2 / len(calls))
     assert list(itertools.islice(problems, 5)) == []
     assert checker.checked > STATES / 2
+
+
+def test_a_power_cut_after_any_call_of_a_short_life_loses_nothing(place: Path) -> None:
+    calls, checker = recorded(place, SEED + 1, 40)
+    assert sum((call.action, call.name) == ("write", "flame.db") for call in calls) > 50
+    assert list(replay(calls, checker, seed=SEED, states=2)) == []
+    assert checker.checked > 2 * len(calls) - 100
 
 
 def test_the_first_moments_of_a_store_are_safe_too(place: Path) -> None:
