@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -136,6 +137,18 @@ class Parent(flame.FlameService):
     def on_task_invoke(self, context: flame.TaskContext) -> bytes:
         time.sleep(int(context.input or b"0") / 1000)
         return self.pids.encode()
+
+
+class Untidy(flame.FlameService):
+    """Answers with what it finds of another of its kind: in its environment, temporary files and directory."""
+
+    def on_task_invoke(self, context: flame.TaskContext) -> bytes:
+        left = Path(tempfile.gettempdir(), "left")
+        found = [os.environ.get("LEFT", ""), str(left.exists()), os.getcwd()]
+        os.environ["LEFT"] = "something"
+        left.touch()
+        os.chdir("/")
+        return "\n".join(found).encode()
 
 
 class Talker(flame.FlameService):

@@ -117,6 +117,19 @@ def test_nothing_of_an_executor_remains(make_cluster: MakeCluster, ending: str) 
     wait_until_true(lambda: not list(directory.iterdir()), what="no temporary file is left")
 
 
+def test_a_session_finds_nothing_of_the_one_before(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(1)
+    found = []
+    with cluster.connect() as connection:
+        register(connection, "Untidy")
+        for _ in range(2):
+            with connection.create_session("untidy") as session:
+                found.append((session.invoke(b"", timeout=60) or b"").split(b"\n"))
+                assert (session.invoke(b"", timeout=60) or b"").split(b"\n") == [b"something", b"True", b"/"]
+    assert found[0] == found[1]
+    assert found[0][:2] == [b"", b"False"]
+
+
 @pytest.mark.parametrize("component", ["executor-manager", "fork-server"])
 def test_nothing_of_a_node_remains_when_it_is_killed(short_tmp: Path, component: str) -> None:
     home = Home(short_tmp)

@@ -161,6 +161,22 @@ def test_one_on_its_way_out_counts_against_max_instances_until_its_process_is_go
     assert len(core.sent(BindExecutor)) == 1
 
 
+def test_a_lost_executor_counts_against_max_instances_until_its_lease_is_over() -> None:
+    core = Core()
+    core.join(cpu=1)
+    core.attach("a", create=SessionSpec(application="app", max_instances=1))
+    core.submit("a", 1, 3)
+    core.start_all()
+    core.take()
+    core.lose_node("n1")
+    core.advance(1_000)
+    core.join("n2", cpu=1)
+    core.advance(core.state.nodes["n1"].lease_end_ms - core.now_ms - 1)
+    assert not core.sent(BindExecutor), "it may still run"
+    core.advance(1)
+    assert len(core.sent(BindExecutor)) == 1
+
+
 def test_resources_in_a_warning_are_rounded_unless_they_would_look_the_same() -> None:
     asked, there = (Resources.parse(f"cpu=1,mem={memory}") for memory in ("32g", "24684096k"))
     assert _readable(asked, there) == ["cpu=1,mem=32g,gpu=0", "cpu=1,mem=23.5g,gpu=0"]
