@@ -136,7 +136,8 @@ def _break(cluster: ChaosCluster, broken: faults.Faults, count: int, seconds: fl
     while (done := broken.counts.total()) < count:
         if time.monotonic() - began_s >= done * step_s:
             calm = only in faults.CALM if only else done < count / 3
-            broken.one(faults.CALM if calm else faults.WILD, only)
+            # Whatever chance has left out comes towards the end.
+            broken.one(faults.CALM if calm else faults.WILD, only or (broken.missing() if done > count * 0.8 else ""))
         broken.mend()
         cluster.nurse(broken.stopped)
         time.sleep(min(step_s, 0.05))

@@ -88,6 +88,11 @@ class Faults:
                     return  # it would go on too early
                 self._kill(what, pid) if verb == "kill" else self._stop(what, pid, pause_ms)
 
+    def missing(self) -> str:
+        """A kind of fault that has not come yet and can, or empty."""
+        kinds = [kind for kind in WILD if not self.counts[kind] and not (kind == "fill disk" and self._cluster.no_disk)]
+        return kinds[0] if kinds else ""
+
     def mend(self, all_of_it: bool = False) -> None:
         """Let go on what has been stopped for long enough."""
         due = [do for at_ns, do in self._later if all_of_it or at_ns <= now_ns()]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.chaos.__main__ import SEED, main, run, seed_or
 from tests.chaos.cluster import LETTERS
+from tests.chaos.faults import WILD
 
 FAULTS = 200
 SPAN_S = 60.0
@@ -18,6 +19,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed_stopped_cut_or_filled() -
     report = run(FAULTS, SPAN_S, seed_or(1))
     assert not report.verdict.violations, f"\n{report}"
     assert sum(report.counts.values()) >= FAULTS
+    assert [kind for kind in WILD if not report.counts.get(kind)] == (["fill disk"] if report.skipped else [])
     assert report.verdict.tasks > 1_000, report
     assert all(report.verdict.seen[letter] for letter in LETTERS.values()), report.verdict.seen
     assert report.verdict.calm_ms, report
