@@ -70,6 +70,24 @@ def test_what_a_dead_client_left_open_is_closed() -> None:
     assert not session.done
 
 
+def test_who_comes_back_after_its_client_was_killed_reads_everything_and_goes_on() -> None:
+    world, session = submitting()
+    client = next(one for one in world.clients if session in one.sessions)
+    client.die()
+    world.come_back(client)
+    again = world.clients[-1]
+    assert again is not client
+    world.run()
+    mine = next(one for one in again.sessions if one.key == f"{session.key}'")
+    assert mine.done
+    assert mine.submission.next_id > mine.submission.first, "it has submitted too"
+    reader = next(one for one in again.readers if one.name.endswith(f"{session.key}'/all"))
+    state = world.session_manager.state
+    assert state is not None
+    view = state.sessions[int(session.name)]
+    assert reader.delivered == view.succeeded + view.failed + view.cancelled > 0
+
+
 def test_sessions_are_shared_read_and_their_names_used_again() -> None:
     seen = {"others": 0, "readers": 0, "again": 0}
     for seed in range(12):

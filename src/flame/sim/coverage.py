@@ -14,7 +14,7 @@ REQUIRED: tuple[str, ...] = (
     *(f"fault {kind}" for kind in FAULTS),
     *(f"killed {point}" for point in POINTS),
     *(f"broke before {answer.__name__}" for answer in ANSWERS),
-    *("lazy", "former connection of a client closed"),
+    *("lazy", "former connection of a client closed", "client came back"),
     *("hang session manager", "hang node", "hang executor", "hang client"),
     *("cut in a message", "disk: lost", "disk: kept", "disk: torn", "ended by its disk"),
     *("executor: its process died", "executor: its node killed it", "executor: ended well", "task run again"),

@@ -143,12 +143,14 @@ class Faults:
         return True
 
     def kill_client(self) -> bool:
-        """It never comes back; its sessions are closed by somebody else."""
+        """Its process ends. Another one may come for its sessions; in the end somebody else closes them."""
         client = self._random.choice(self._world.clients)
         if client.dead or len([one for one in self._world.clients if not one.dead]) < 2:
             return False
         self._note(f"kill client {client.name}")
         client.die()
+        if self._random.random() < 0.7:
+            self._world.time.after(self._for_ms(50, 1_000, 5_000), lambda: self._world.come_back(client))
         return True
 
     def vanish(self) -> bool:

@@ -4,6 +4,8 @@ from collections import Counter
 from hashlib import sha256
 from random import Random
 
+import msgspec
+
 from flame.core.control.entities import Settings
 from flame.core.control.state import State
 from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
@@ -186,6 +188,17 @@ class World:
             )
         for count in range(plan.readers if others else 0):
             self.random.choice(others).read(plan.name, f"{number}/r{count}")
+
+    def come_back(self, dead: SimClient) -> None:
+        """A new process of somebody whose client was killed: it reads its sessions from the first, and goes on."""
+        client = SimClient(self, f"{dead.name}'")
+        self.clients.append(client)
+        for session in dead.sessions:
+            if session.name:
+                self.counts["client came back"] += 1
+                plan = msgspec.structs.replace(session.plan, tasks=1 + session.plan.tasks // 10)
+                client.open(plan, f"{session.key}'", create=False)
+                client.read(plan.name, f"{session.key}'/all")
 
     def bound(self, process: SimExecutor) -> None:
         """A process is there."""
