@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 
 import flame
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, digest
 
 INDEXES = 1_000_000
@@ -83,8 +84,6 @@ def outcome_of(value: bytes | BaseException | None) -> int:
     if isinstance(value, flame.TaskCancelled):
         return CANCELLED
     if isinstance(value, flame.TaskFailed):
-        if "while it ran this task" in value.message:
-            return DIED
-        return NOT_STARTED if value.message.startswith("no executor could start") else RAISED
+        return {EXECUTOR_DIED: DIED, NO_EXECUTOR: NOT_STARTED}.get(value.type, RAISED)
     assert not isinstance(value, BaseException), value
     return digest(value)

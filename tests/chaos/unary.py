@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import grpc
 
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, digest
 from flame.wire.published import FRONTEND_METHODS, frontend, types
 from tests.chaos.facts import INDEXES, Log, input_of
@@ -132,6 +133,4 @@ def _outcome_of(task: types.Task) -> int:
     if task.status.state == types.TaskState.Succeed:
         return digest(task.spec.output if task.spec.HasField("output") else None)
     said = " ".join(event.message for event in task.status.events)
-    if "while it ran this task" in said:
-        return DIED
-    return NOT_STARTED if "no executor could start" in said else RAISED
+    return DIED if EXECUTOR_DIED in said else NOT_STARTED if NO_EXECUTOR in said else RAISED

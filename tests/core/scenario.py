@@ -243,7 +243,7 @@ def _value(field: str, value: Any) -> str:
     if field == "states":
         return "".join(str(state) for state in value)
     if isinstance(value, bytes):
-        return value.decode(errors="replace") if len(value) <= 100 else f"<{len(value)} bytes>"
+        return value.decode(errors="replace") if len(value) <= 150 else f"<{len(value)} bytes>"
     if isinstance(value, msgspec.Struct):
         return _show(value)
     return getattr(value, "name", None) or str(value)

@@ -19,6 +19,7 @@ def test_one_task_in_ten_thousand_ends_its_process(cluster: Cluster, word: bytes
     assert outcomes == inputs
     assert isinstance(failure, flame.TaskFailed)
     assert reason in failure.message
+    assert failure.type == "flame.ExecutorDied"
     assert "3 times" in failure.message
     assert failure.task_id == 4_322
 

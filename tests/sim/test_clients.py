@@ -3,7 +3,7 @@
 import pytest
 
 from flame.model.client_messages import ChunkAcknowledged
-from flame.model.errors import FailedPrecondition, NotFound, TaskCancelled, TaskFailed
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FailedPrecondition, NotFound, TaskCancelled, TaskFailed
 from flame.sim.clients import RepeatingSubmission, SimSession, outcome_digest
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, digest
 from flame.sim.workload import SessionPlan, Size
@@ -29,8 +29,8 @@ def test_outcomes_as_numbers() -> None:
     assert outcome_digest(None) == digest(None)
     assert outcome_digest(TaskCancelled("t")) == CANCELLED
     assert outcome_digest(TaskFailed("it raised", task_id=1)) == RAISED
-    assert outcome_digest(TaskFailed("no executor could start, 5 times in a row: x", task_id=1)) == NOT_STARTED
-    assert outcome_digest(TaskFailed("ended with signal 6 while it ran this task, 3 times", task_id=1)) == DIED
+    assert outcome_digest(TaskFailed("x", task_id=1, type=NO_EXECUTOR)) == NOT_STARTED
+    assert outcome_digest(TaskFailed("signal 6", task_id=1, type=EXECUTOR_DIED)) == DIED
     with pytest.raises(AssertionError):
         outcome_digest(NotFound("what"))  # type: ignore[arg-type]
 

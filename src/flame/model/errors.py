@@ -21,7 +21,7 @@ Each class says whose fault it is (`fault`), whether trying again may help (`ret
 wire, which is a gRPC status name.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
@@ -135,7 +135,8 @@ class TaskFailed(TaskError):
 
     Attributes:
         task_id: the task within its session.
-        type: the remote exception's qualified type name; empty when the executor died.
+        type: the remote exception's qualified type name, or one of Flame's own: `flame.ExecutorDied` (its executors
+            ended under it too often), `flame.NoExecutor` (none could start) or `flame.TooLarge` (its output is).
         message: the remote message.
         traceback: the remote traceback as text; may be empty.
     """
@@ -198,6 +199,12 @@ _BY_CODE: dict[str, type[FlameError]] = {
         TaskCancelled,
     )
 }
+
+
+EXECUTOR_DIED: Final = "flame.ExecutorDied"
+"""Type of the failure of a task under which its executors, or their hosts, ended too often."""
+NO_EXECUTOR: Final = "flame.NoExecutor"
+"""Type of the failure of a task for which no executor could start."""
 
 
 class FailureRecord(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from flame.kernel.ranges import RangeSet
 from flame.model.client_messages import SessionAttached
-from flame.model.errors import FlameError, TaskCancelled, TaskFailed
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FlameError, TaskCancelled, TaskFailed
 from flame.model.messages import Message
 from flame.model.records import SegmentRecord
 from flame.protocol.client import ClientStream
@@ -20,6 +20,7 @@ from flame.sim.virtual import NS_PER_MS, End, Process, SimLink, VirtualTime
 from flame.sim.workload import SessionPlan, TaskKind
 
 _RETRY_MS = 50
+_FAILURES = {EXECUTOR_DIED: DIED, NO_EXECUTOR: NOT_STARTED}
 
 
 class Cluster(Protocol):
@@ -44,9 +45,7 @@ def outcome_digest(outcome: Outcome) -> int:
     if isinstance(outcome, TaskCancelled):
         return CANCELLED
     if isinstance(outcome, TaskFailed):
-        if outcome.message.startswith("no executor could start"):
-            return NOT_STARTED
-        return DIED if "while it ran this task" in outcome.message else RAISED
+        return _FAILURES.get(outcome.type, RAISED)
     assert not isinstance(outcome, FlameError), f"a task ended with {outcome!r}"
     return digest(outcome)
 

@@ -10,7 +10,7 @@ from flame.core.control.tasks import finish_cancels
 from flame.core.control.transitions import TaskPlace
 from flame.kernel.ranges import RangeSet
 from flame.model.chunk import check_columns, slice_columns
-from flame.model.errors import FailureRecord, InvalidArgument, Rejection
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FailureRecord, InvalidArgument, Rejection
 from flame.model.executor_messages import (
     AcknowledgeReport,
     AttachExecutor,
@@ -389,7 +389,7 @@ def _count_death(
     if deaths >= MAX_TASK_DEATHS:
         how = f"signal {exit.signal}" if exit.signal else f"exit code {exit.exit_code}"
         when = "while it ran this task, or held it"
-        failure = FailureRecord(f"the executor ended with {how} {when}, {deaths} times in all")
+        failure = FailureRecord(f"the executor ended with {how} {when}, {deaths} times in all", type=EXECUTOR_DIED)
         session.deaths[task] = deaths
         record_runs(state, turn, session, spans, TaskPlace.HELD, TaskState.FAILED, failure.encode())
         return
@@ -405,7 +405,7 @@ def _count_host_end(
     ends = session.host_ends[task] = session.host_ends.get(task, 0) + 1
     if ends >= MAX_HOST_ENDS:
         text = f"the process that its node forks executors from ended while this task ran, {ends} times in all"
-        failure = FailureRecord(text, type="ExecutorDied")
+        failure = FailureRecord(text, type=EXECUTOR_DIED)
         record_runs(state, turn, session, spans, TaskPlace.HELD, TaskState.FAILED, failure.encode())
     else:
         put_back(state, turn, session, spans)
@@ -417,11 +417,9 @@ def _start_failed(state: State, turn: Turn, session: Session, exit: ExecutorExit
     session.start_failures += 1
     delay = _FIRST_BACK_OFF_MS << (session.start_failures - 1)
     if session.start_failures >= MAX_START_FAILURES and not session.unaccounted:
-        reason = FailureRecord(
-            f"no executor could start, {MAX_START_FAILURES} times in a row: {failure.message}",
-            failure.type,
-            failure.traceback,
-        )
+        why = f"{failure.type}: {failure.message}" if failure.type else failure.message
+        text = f"no executor could start, {MAX_START_FAILURES} times in a row: {why}"
+        reason = FailureRecord(text, type=NO_EXECUTOR, traceback=failure.traceback)
         record_runs(state, turn, session, session.queue.clear(), TaskPlace.QUEUED, TaskState.FAILED, reason.encode())
         session.start_failures = 0
         delay = 1_000
