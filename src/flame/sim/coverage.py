@@ -16,6 +16,7 @@ REQUIRED: tuple[str, ...] = (
     *(f"broke before {answer.__name__}" for answer in ANSWERS),
     *("lazy", "former connection of a client closed", "client came back"),
     *("hang session manager", "hang node", "hang executor", "hang client"),
+    *("half-open peer", "half-open session manager", "half-open network"),
     *("cut in a message", "disk: lost", "disk: kept", "disk: torn", "ended by its disk"),
     *("executor: its process died", "executor: its node killed it", "executor: ended well", "task run again"),
 )

@@ -201,16 +201,21 @@ class Faults:
         return bool(links)
 
     def half_open(self) -> bool:
-        """One side of a connection is gone, and the other one learns it late."""
+        """One side of a connection is gone, or the network between them, and who is left learns it late."""
         links = self._links()
         if links:
             link = self._random.choice(links)
             link.stall(self._until(500, 3_000, 6_000))
-            if self._random.random() < 0.5:
+            gone = self._random.choice(("peer", "session manager", "network"))
+            if gone == "peer":
                 link.end_by_peer()
                 link.peer.closed(link)
+            elif gone == "session manager":
+                link.end_by_server()
+                self._world.session_manager.closed(link)
             else:
                 link.cut()
+            self._world.counts[f"half-open {gone}"] += 1
         return bool(links)
 
     def partition(self) -> bool:
@@ -301,7 +306,7 @@ class Faults:
                 link.stall(late_ns, up=False)
 
         def cut_off() -> None:
-            for link in self._links():
+            for link in () if self._over else self._links():
                 if link.peer is node:
                     link.stall(cut_off_ns, down=False)
                 elif isinstance(link.peer, SimExecutor) and link.peer.node is node:
