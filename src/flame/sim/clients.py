@@ -16,7 +16,7 @@ from flame.protocol.client_attachment import Attachment, Outcome, Part
 from flame.protocol.client_submission import Feed, Submission
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, History, digest
 from flame.sim.session_manager import CLOSE, DELETE
-from flame.sim.virtual import NS_PER_MS, End, Process, SimLink, VirtualTime
+from flame.sim.virtual import NS_PER_MS, RECONNECT_MS, End, Process, SimLink, VirtualTime
 from flame.sim.workload import SessionPlan, TaskKind
 
 _RETRY_MS = 50
@@ -412,7 +412,7 @@ class SimClient(Process):
         if link is self._link:
             self._link = None
             self.stream.lost()
-            self.later(self._cluster.random.randrange(5, 300), self._connect)
+            self.later(self._cluster.random.choice(RECONNECT_MS), self._connect)
 
     def flush(self) -> None:
         """Do what can be done now, and send what stands ready."""

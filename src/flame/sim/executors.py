@@ -15,7 +15,7 @@ from flame.protocol.node import StartExecutor
 from flame.protocol.runs import Run
 from flame.protocol.shared_table import CURRENT, TABLE_BYTES, Phase, SharedTable
 from flame.sim.history import RAISED, History, digest
-from flame.sim.virtual import NS_PER_MS, End, Process, SimLink, VirtualTime
+from flame.sim.virtual import NS_PER_MS, RECONNECT_MS, End, Process, SimLink, VirtualTime
 from flame.sim.workload import TaskKind
 
 SIGABRT = 6
@@ -159,7 +159,7 @@ class SimExecutor(Process):
             self._link = None
             self.half.disconnected()
             self._notify()
-            self._later(self._cluster.random.randrange(5, 300) * NS_PER_MS, self._connect)
+            self._later(self._cluster.random.choice(RECONNECT_MS) * NS_PER_MS, self._connect)
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:

@@ -8,7 +8,7 @@ from flame.model.node_messages import NodeJoined
 from flame.model.resources import Resources
 from flame.protocol.node import Action, KillExecutor, NodeHalf, NodeIdentity, StartExecutor
 from flame.sim.executors import SIGKILL, Cluster, SimExecutor
-from flame.sim.virtual import NS_PER_MS, Process, SimLink
+from flame.sim.virtual import NS_PER_MS, RECONNECT_MS, Process, SimLink
 
 _TICK_NS = 100 * NS_PER_MS
 _CATCH_UP_NS = 2 * _TICK_NS
@@ -126,7 +126,7 @@ class SimNode(Process):
         if link is self._link and not self.dead:
             self._link = None
             self.half.disconnected()
-            self._later(self._cluster.random.randrange(5, 300) * NS_PER_MS, self._connect)
+            self._later(self._cluster.random.choice(RECONNECT_MS) * NS_PER_MS, self._connect)
 
     def _do(self, actions: "list[Message | Action]") -> None:
         random = self._cluster.random

@@ -11,6 +11,8 @@ from flame.protocol.frames import MAGIC, FrameDecoder, frame_header
 from flame.wire.packing import decode_manager, decode_peer, encode
 
 NS_PER_MS = 1_000_000
+RECONNECT_MS = range(5, 300)
+"""So long waits who lost its connection before it connects again."""
 
 
 class VirtualTime:
