@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
-from time import perf_counter
+from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 from flame.core.control import invariants
@@ -82,7 +82,7 @@ class SimSessionManager(Process):
         break_before: kinds of messages: where the next one of a kind is to be sent, its link breaks instead.
         counts: how often what happened.
         life: how often it was started and has ended.
-        events: how many events the core has handled, in `core_s` seconds of its own.
+        events: how many events the core has handled, in `core_s` seconds of processor time of its own.
         wall_offset_ms: by how much the wall clock is wrong.
         unary: who waits for answers of unary calls.
     """
@@ -286,9 +286,9 @@ class SimSessionManager(Process):
         assert self._pump is not None and self.state is not None
         self._put_off = False
         most_bytes = max(self.state.resident_bytes, self._settings.resident_input_bytes) + self._loaded_bytes
-        began_s = perf_counter()
+        began_s = thread_time()
         batch = self._pump.turn(self.now_ms)
-        self.core_s += perf_counter() - began_s
+        self.core_s += thread_time() - began_s
         self.counts["turns"] += 1
         self._loaded_bytes *= bool(len(self._pump))
         assert self.state.resident_bytes <= most_bytes, f"{self.state.resident_bytes} resident bytes, of {most_bytes}"
