@@ -54,6 +54,7 @@ class Host(Protocol):
 
     name: str
     unreachable_until_ns: int
+    doubtful: dict[tuple[str, int], None]
 
     @property
     def lease_end_ns(self) -> int:
@@ -72,6 +73,7 @@ class SimExecutor(Process):
 
     Attributes:
         dead: its process has ended.
+        running: the task that runs, or 0; `died_of`: the one that ran when a signal ended the process.
     """
 
     def __init__(self, cluster: Cluster, node: Host, start: StartExecutor) -> None:
@@ -81,6 +83,7 @@ class SimExecutor(Process):
         self.session = bind.session
         self.node = node
         self.dead = False
+        self.running = self.died_of = 0
         self.table = SharedTable(memoryview(bytearray(TABLE_BYTES)))
         self.half = ExecutorHalf(
             executor=bind.executor,
@@ -229,6 +232,7 @@ class SimExecutor(Process):
             self._wait(self._turn)
             return
         run.started_ns = now_ns
+        self.running = task
         task_input = run.blob[run.offsets[place] : run.offsets[place + 1]]
         kind = _decode(task_input)
         before = self._cluster.task_started(self, run, task, task_input)
@@ -240,6 +244,7 @@ class SimExecutor(Process):
 
     def _finish(self, run: Run, task: int, kind: TaskKind) -> None:
         starved, self._starved = self._starved, None
+        self.running = 0
         output = kind.output()
         if kind.behavior == "fail":
             output = FailureRecord("it raised").encode()
@@ -275,6 +280,7 @@ class SimExecutor(Process):
         if self.dead:
             return
         self.dead = True
+        self.died_of = self.running if signal else 0
         cause = "ended well" if exit_code == 0 else "its node killed it" if by_node else "its process died"
         now_ns = self._cluster.time.now_ns
         first, well = min(self._untold or (), default=0), exit_code == 0

@@ -61,6 +61,7 @@ class Rule(StrEnum):
     OUTLIVED = "outlived its lease"
     RAN_AND_CANCELLED = "ran and cancelled"
     ATTEMPT = "attempt"
+    DIED_TOO_OFTEN = "died too often"
     CAPACITY = "capacity"
     PROGRESS = "progress"
 

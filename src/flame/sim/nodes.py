@@ -1,13 +1,16 @@
 """Nodes in simulation: the real half of the protocol over executors that are simulated."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from flame.model.errors import FlameError
 from flame.model.messages import Message
-from flame.model.node_messages import NodeJoined
+from flame.model.node_messages import AcknowledgeExit, NodeJoined
 from flame.model.resources import Resources
 from flame.protocol.node import Action, KillExecutor, NodeHalf, NodeIdentity, StartExecutor
-from flame.sim.executors import SIGKILL, Cluster, SimExecutor
+from flame.sim.deaths import Deaths
+from flame.sim.executors import SIGKILL, SimExecutor
+from flame.sim.executors import Cluster as ClusterOfExecutors
 from flame.sim.virtual import NS_PER_MS, RECONNECT_MS, Process, SimLink
 
 _TICK_NS = 100 * NS_PER_MS
@@ -15,11 +18,18 @@ _CATCH_UP_NS = 2 * _TICK_NS
 """It has looked at what is due within this time."""
 
 
+class Cluster(ClusterOfExecutors, Protocol):
+    """What nodes and their executors need of the world around them."""
+
+    deaths: Deaths
+
+
 class SimNode(Process):
     """An executor manager: as `flame.executor_manager`, on the real half of the node's link.
 
     Attributes:
         executors: its processes, by executor and binding.
+        doubtful: those whose end may not have been charged to a task, because they were ended or given up before.
         dead: it has ended; `retired`: and is never started again.
     """
 
@@ -53,6 +63,9 @@ class SimNode(Process):
             max_executors=self._max_executors,
         )
         self.half = NodeHalf(identity)
+        self.doubtful: dict[tuple[str, int], None] = {}
+        self._exits: dict[tuple[str, int], SimExecutor] = {}
+        """Processes that are gone, until the session manager has dealt with that."""
         self._connect()
         self._tick()
 
@@ -83,9 +96,14 @@ class SimNode(Process):
     def stop(self) -> None:
         """End it in order: its executors first, so that it can still say that it was itself who ended them."""
         self.half.stop()
+        self.doubt()
         for process in list(self.executors.values()):
             process.exit(signal=SIGKILL, by_node=True)
         self._later(100 * NS_PER_MS, self.kill)
+
+    def doubt(self) -> None:
+        """From now on nobody can be sure that ends of the processes that it has, or had, are charged to a task."""
+        self.doubtful.update(dict.fromkeys((*self.half.executors, *self.half.exits)))
 
     def isolate(self, until_ns: int) -> None:
         """Its own link does not come back before `until_ns`."""
@@ -112,14 +130,25 @@ class SimNode(Process):
         """A message of the session manager."""
         if link is not self._link or self.dead:
             return
+        if self.lease_end_ns <= self._cluster.time.now_ns:
+            self.doubt()
         if isinstance(message, NodeJoined):
             self._joined_on = link
+        elif isinstance(message, AcknowledgeExit):
+            self._settled((message.executor, message.binding))
         try:
             self._do(self.half.received(message, self._cluster.time.now_ns))
         except FlameError as error:
             self._cluster.note(f"node {self.name}: {error.message}")
             link.end_by_peer()
             self.closed(link)
+
+    def _settled(self, key: tuple[str, int]) -> None:
+        """The session manager has dealt with the end of a process."""
+        process = self._exits.pop(key, None)
+        if process is not None and process.died_of and key not in self.doubtful:
+            cluster = self._cluster
+            cluster.deaths.counted(cluster.time.now_ns, str(process.session), process.died_of, f"executor {key}")
 
     def closed(self, link: SimLink) -> None:
         """The link is over."""
@@ -136,6 +165,7 @@ class SimNode(Process):
                 self._later(random.randrange(100_000, 10 * NS_PER_MS), lambda start=start: self._fork(start))  # type: ignore[misc]
             elif isinstance(action, KillExecutor):
                 key = (action.executor, action.binding)
+                self.doubtful[key] = None
                 grace_ns = action.grace_ms * NS_PER_MS if random.random() < 0.2 else 0
                 self._later(grace_ns + random.randrange(10_000, NS_PER_MS), lambda key=key: self._kill(key))  # type: ignore[misc]
             elif self._link:
@@ -173,6 +203,8 @@ class SimNode(Process):
 
     def _exited(self, key: tuple[str, int], exit_code: int | None, signal: int, failure: str) -> None:
         process = self.executors.pop(key, None)
+        if process is not None:
+            self._exits[key] = process
         if process is None or not process.table.entered:
             self._cluster.history.start_failed(str(self.half.executors[key].bind.session))
         now_ns = self._cluster.time.now_ns

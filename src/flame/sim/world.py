@@ -13,9 +13,10 @@ from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.protocol.runs import Run
 from flame.sim.clients import SimClient, SimReader, stored_outcomes
+from flame.sim.deaths import Deaths
 from flame.sim.executors import SimExecutor
 from flame.sim.faults import FAULTS, Faults
-from flame.sim.history import History, digest
+from flame.sim.history import History, Violation, digest
 from flame.sim.nodes import SimNode
 from flame.sim.session_manager import CLOSE, SimSessionManager
 from flame.sim.store import SimStore
@@ -57,7 +58,7 @@ class World:
     Attributes:
         trace: what happened, a line each.
         counts: how often what happened.
-        history: what clients and services saw.
+        history: what clients and services saw; `deaths`: how often tasks ended their processes.
     """
 
     lease_ms = _LEASE_MS
@@ -77,6 +78,7 @@ class World:
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
         self.history = History()
+        self.deaths = Deaths()
         self.links: dict[int, SimLink] = {}
         self._faults = Faults(self, Random(f"faults of {seed}"))
         self._plan_faults(Random(f"plan of {seed}"), kinds, faults)
@@ -233,6 +235,8 @@ class World:
             attempt=run.attempt,
             lease_end_ns=process.node.lease_end_ns,
         )
+        if process.key not in process.node.doubtful:
+            self.deaths.started(now_ns, str(process.session), task, f"executor {process.key}")
         runs.append(process)
         return len(runs) - 1
 
@@ -251,8 +255,9 @@ class World:
 
     def _grace_is_over(self) -> None:
         """Nodes that are not back on a link of this session manager may be given up, and what they run beside it."""
-        for node in self.nodes:
-            for key in node.executors if not node.joined else ():
+        for node in [node for node in self.nodes if not node.joined]:
+            node.doubt()
+            for key in node.executors:
                 self.counts["unsure"] += 1
                 self.history.unsure(self.time.now_ns, *key, "its node was silent after a restart")
 
@@ -340,9 +345,13 @@ class World:
         for one in self._readers():
             self.history.finished(one.session, one.name)
 
-    def _check(self) -> None:
+    def broken(self, *, patience_ns: int | None = None) -> list[Violation]:
+        """All that is wrong with what clients and services saw, once everything is over; call it once."""
         self.tell_the_end()
-        broken = self.history.check(self.time.now_ns, patience_ns=PATIENCE_MS * NS_PER_MS)
+        return [*self.history.check(self.time.now_ns, patience_ns=patience_ns), *self.deaths.broken]
+
+    def _check(self) -> None:
+        broken = self.broken(patience_ns=PATIENCE_MS * NS_PER_MS)
         if broken:
             raise Broken("\n".join(str(violation) for violation in broken[:20]))
 

@@ -65,8 +65,7 @@ def judge(seed: int, *, history: bool) -> tuple[str, str]:
 
 def _ask(world: World) -> tuple[str, str]:
     """What the history alone says at the end of a world."""
-    world.tell_the_end()
-    broken = world.history.check(world.time.now_ns)
+    broken = world.broken()
     return ("history", str(broken[0])) if broken else ("", "")
 
 
