@@ -116,7 +116,7 @@ def test_who_is_not_allowed_to_speak_is_sent_away() -> None:
     run(time, 5)
     assert [type(message).__name__ for message in client.got] == ["Welcome", "Refused"]
     assert client.ended
-    assert link.number not in session_manager._links
+    assert link.number not in session_manager.links
 
 
 def test_nobody_is_there_while_it_is_down() -> None:

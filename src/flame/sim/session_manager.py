@@ -81,6 +81,7 @@ class SimSessionManager(Process):
         kill_at: where it is to be killed next, or empty.
         break_before: kinds of messages: where the next one of a kind is to be sent, its link breaks instead.
         counts: how often what happened.
+        links: those of its peers, by number.
         life: how often it was started and has ended.
         events: how many events the core has handled, in `core_s` seconds of processor time of its own.
         wall_offset_ms: by how much the wall clock is wrong.
@@ -122,7 +123,7 @@ class SimSessionManager(Process):
         self._pump: Pump | None = None
         self._checker = invariants.Checker()
         self.life = 0
-        self._links: dict[int, SimLink] = {}
+        self.links: dict[int, SimLink] = {}
         self._ends: dict[int, PeerEnd] = {}
         self._clients: ClientLinks[int] = ClientLinks()
         self._lazy: dict[int, list[SendToClient | SendToExecutor]] = {}
@@ -191,9 +192,9 @@ class SimSessionManager(Process):
         self.kill_at = ""
         self.life += 1
         self.paused_until_ns = 0
-        for link in self._links.values():
+        for link in self.links.values():
             link.end_by_server()
-        self._links.clear()
+        self.links.clear()
         self._ends.clear()
         self._clients = ClientLinks()
         self._lazy.clear()
@@ -212,7 +213,7 @@ class SimSessionManager(Process):
         if self.state is None:
             link.end_by_server()
             return
-        self._links[link.number] = link
+        self.links[link.number] = link
         self._ends[link.number] = PeerEnd(self._welcome)
 
     def received(self, link: SimLink, message: Message) -> None:
@@ -239,7 +240,7 @@ class SimSessionManager(Process):
 
     def closed(self, link: SimLink) -> None:
         """A peer's link is over."""
-        if link.number in self._links:
+        if link.number in self.links:
             self._close(link.number)
 
     def offer(self, event: Event) -> None:
@@ -293,6 +294,8 @@ class SimSessionManager(Process):
         self._loaded_bytes *= bool(len(self._pump))
         assert self.state.resident_bytes <= most_bytes, f"{self.state.resident_bytes} resident bytes, of {most_bytes}"
         self._checker.check(self.state)
+        if self.unary is not None and not self._pump:
+            self.unary.check(self.state)
         if self.counts["turns"] % _WHOLE_TURNS == 0:
             invariants.check(self.state)
         if self.counts["turns"] % _SETTLED_TURNS == 0:
@@ -413,7 +416,7 @@ class SimSessionManager(Process):
                 self._send_at_once(effect)
 
     def _send_at_once(self, effect: SendToClient | SendToExecutor | SendToNode) -> None:
-        link = self._links.get(effect.link)
+        link = self.links.get(effect.link)
         if link is not None:
             self.counts[type(effect.message).__name__] += 1
             if self._trace is not None:
@@ -431,14 +434,14 @@ class SimSessionManager(Process):
             link.send_down(message)
 
     def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
-        link = self._links.get(effect.link)
+        link = self.links.get(effect.link)
         if link is not None:
             self._note(f"drops {link.number}: {effect.error.message}")
             link.send_down(Refused(effect.error))
             self._close(link.number)
 
     def _close(self, number: int) -> None:
-        end, link = self._ends.pop(number), self._links.pop(number)
+        end, link = self._ends.pop(number), self.links.pop(number)
         link.end_by_server()
         self._clients.left(end.client, number)
         if end.executor:
@@ -462,8 +465,8 @@ class SimSessionManager(Process):
         if self.unary is not None:
             self.unary.answer(effect)
         number, call = self._calls.pop(effect.request, (0, 0))
-        if number in self._links:
-            self._put(self._links[number], Reply(id=call, error=effect.error))
+        if number in self.links:
+            self._put(self.links[number], Reply(id=call, error=effect.error))
 
     def _load_inputs(self, effect: LoadInputs) -> None:
         lengths, blob = self.store.read_inputs(effect.session, effect.first, effect.count)

@@ -145,6 +145,11 @@ class Frontend:
         history = self._cluster.history
         history.submitted(self._cluster.time.now_ns, str(session), _SOMEBODY, task, [digest(task_input)])
 
+    def check(self, state: State) -> None:
+        """Nobody is watching who has gone away; once the session manager has taken in all it was told."""
+        for watch, (session, task) in state.watches.items():
+            assert watch in self._watches, f"session {session.number}, task {task}: watch {watch} is over, and not gone"
+
     def ended(self) -> None:
         """The session manager has ended: whoever waits is told nothing more."""
         waiting = [answered for _, answered in self._creates.values()] + list(self._watches.values())

@@ -7,6 +7,7 @@ from random import Random
 import msgspec
 
 from flame.core.control.entities import Settings
+from flame.core.control.invariants import left_in
 from flame.core.control.state import State
 from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
 from flame.model.resources import Resources
@@ -363,6 +364,8 @@ class World:
         left = {
             "executors": list(state.executors),
             "sessions": list(state.live),
+            "parts of sessions": [(number, left) for number, one in state.sessions.items() if (left := left_in(one))],
+            "links": [link for link in state.links if link not in self.session_manager.links],
             "bytes of inputs": state.resident_bytes,
             "rows of deleted sessions": self.session_manager.store.purge(0),
             "processes": [key for node in self.nodes for key in node.executors],

@@ -47,11 +47,31 @@ def _overbook(core: Core) -> None:
     node.capacity = node.capacity.minus(node.capacity)
 
 
+def _forget_a_key(core: Core) -> None:
+    core.state.blocks_by_key.clear()
+
+
+def _find_another_block(core: Core) -> None:
+    (key,) = core.state.blocks_by_key
+    session, block = core.state.blocks_by_key[key]
+    core.state.blocks_by_key[key] = (session, msgspec.structs.replace(block))
+
+
+def _forget_a_watch_of_a_task(core: Core) -> None:
+    core.state.watches[9] = (core.session("app-000001"), 4)
+
+
+def _mix_up_watches(core: Core) -> None:
+    session = core.session("app-000001")
+    core.state.watches[9] = (session, 4)
+    session.watches[4] = [8]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         *(_lose_a_task, _queue_a_task_twice, _miscount_bytes, _miscount_places, _hold_less, _wrong_state, _overbook),
-        _ready_without_a_link,
+        *(_ready_without_a_link, _forget_a_key, _find_another_block, _forget_a_watch_of_a_task, _mix_up_watches),
     ],
 )
 def test_damage_is_seen(damage: Callable[[Core], None]) -> None:
@@ -122,3 +142,13 @@ def test_a_missed_wake_up_is_seen(damage: Callable[[Core], None]) -> None:
     damage(core)
     with pytest.raises(AssertionError):
         invariants.check_settled(core.state, core.now_ms)
+
+
+def test_what_is_left_in_a_session_is_named() -> None:
+    core = one_session(cpu=1, tasks=10)
+    session = core.session("app-000001")
+    assert invariants.left_in(session) == ["unfinished", "bindings"]
+    core.start("1-1")
+    core.close("app-000001")
+    session.watches[4] = [8]
+    assert "watches" in invariants.left_in(session)

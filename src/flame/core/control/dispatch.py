@@ -26,6 +26,8 @@ def dispatch(state: State, turn: Turn, session: Session) -> None:
         return
     if session.postponed:
         resume_cancels(state, turn, session)
+    stirred = [binding for binding in session.stirred.values() if binding.ready]
+    session.stirred.clear()
     if not session.open:
         # Only after a restart: what was running when the session was closed, and is nobody's now.
         record_runs(state, turn, session, session.queue.clear(), TaskPlace.QUEUED, TaskState.CANCELLED)
@@ -34,8 +36,6 @@ def dispatch(state: State, turn: Turn, session: Session) -> None:
             if session.deleting:
                 delete(state, turn, session)
         return
-    stirred = [binding for binding in session.stirred.values() if binding.ready]
-    session.stirred.clear()
     if not session.unsettled and session.queue.tasks:
         # The common case: executors have reported, all others hold enough as long as there is something in the queue.
         _supply(state, turn, session, stirred)

@@ -18,6 +18,12 @@ Name = TypeVar("Name", int, str)
 S = TypeVar("S", bound=IntEnum)
 
 
+_EMPTY_AT_THE_END = (
+    *("unfinished", "bindings", "cancels", "watches", "deaths", "host_ends", "unaccounted", "postponed", "loading"),
+    *("deleting", "stirred"),
+)
+
+
 def check(state: State) -> None:
     """Raise `AssertionError` for the first invariant that does not hold."""
     Checker().check(state)
@@ -47,6 +53,7 @@ class Checker:
         self._sessions = sessions
         assert state.resident_bytes == resident, f"resident bytes {state.resident_bytes}, counted {resident}"
         _check_executors(state)
+        _check_indexes(state)
         self._check_attachments(state)
         self._check_moves(state)
         _check_nodes(state)
@@ -122,6 +129,24 @@ def _check_executors(state: State) -> None:
         if binding is not None:
             assert binding.session.bindings.get(executor.id) is binding, f"executor {executor.id} is not in its session"
             assert binding.leaving == (executor.state is ExecutorState.UNBINDING), f"executor {executor.id} leaving"
+
+
+def _check_indexes(state: State) -> None:
+    """What is found by key or number is there, and whatever is gone is not found any more."""
+    sessions = state.sessions.values()
+    blocks = sum([len(session.blocks) - (session.own_block is not None) for session in sessions])
+    assert len(state.blocks_by_key) == blocks, f"{len(state.blocks_by_key)} keys of {blocks} blocks"
+    for key, (session, block) in state.blocks_by_key.items():
+        assert session.blocks.get(block.first) is block, f"the block of key {key} is not in its session"
+    watches = sum([len(watches) for session in sessions if session.watches for watches in session.watches.values()])
+    assert len(state.watches) == watches, f"{len(state.watches)} watches, and tasks have {watches}"
+    for watch, (session, task) in state.watches.items():
+        assert watch in session.watches.get(task, ()), f"watch {watch} is not with its task {task}"
+
+
+def left_in(session: Session) -> list[str]:
+    """What a session still has that is to be gone once all its tasks are terminal and nobody uses it."""
+    return [name for name in _EMPTY_AT_THE_END if getattr(session, name)]
 
 
 def _check_session(state: State, session: Session) -> int:
