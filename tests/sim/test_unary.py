@@ -90,6 +90,21 @@ def test_a_watch_that_is_given_up_tells_nothing() -> None:
     assert isinstance(frontend.outcome(number, 1), SegmentRecord)
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_result_that_is_told_and_not_there_is_a_loss_unless_the_session_is_deleted(
+    deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, name, number = opened()
+    monkeypatch.setattr(Frontend, "outcome", lambda self, session, task: None)
+    client = UnaryClient(world, world._frontend, name, number, "u", tasks=1, pause_ms=5)
+    if deleted:
+        world.history.deleted(str(number))
+    until(world, lambda: client.done)
+    broken = [str(violation) for violation in world.history._violations]
+    assert bool(broken) is not deleted
+    assert all("u was told that no result comes" in text for text in broken)
+
+
 def test_without_a_session_manager_nothing_is_answered() -> None:
     world, name, _ = opened()
     world.session_manager.kill()

@@ -235,8 +235,10 @@ class UnaryClient:
             self._look(task, told)
 
     def _look(self, task: int, told: TellWatch) -> None:
-        """As `GetTask`; the session may be gone by now, or another one have its name."""
+        """As `GetTask`: what was told to be over has an outcome, unless somebody has the session deleted."""
+        history, now_ns, name = self._cluster.history, self._cluster.time.now_ns, str(self._number)
         segment = self._frontend.outcome(self._number, task) if told.session == self._number else None
-        if segment is not None:
-            outcome = stored_outcomes(segment)[task - segment.first]
-            self._cluster.history.saw(self._cluster.time.now_ns, str(self._number), self.key, task, [outcome])
+        if segment is None:
+            history.refused(now_ns, name, self.key, task, 1)
+        else:
+            history.saw(now_ns, name, self.key, task, [stored_outcomes(segment)[task - segment.first]])
