@@ -48,6 +48,7 @@ from flame.model.specs import ApplicationSpec
 from flame.model.states import TaskState
 from flame.protocol.peers import ClientLinks, PeerEnd
 from flame.session_manager.pump import Pump
+from flame.sim.memory import Memory
 from flame.sim.store import SimDisk, SimStore
 from flame.sim.story import brief
 from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
@@ -122,6 +123,7 @@ class SimSessionManager(Process):
         self.slowest_commit_ns = 2 * NS_PER_MS
         self._pump: Pump | None = None
         self._checker = invariants.Checker()
+        self._memory = Memory(settings.result_window_bytes)
         self.life = 0
         self.links: dict[int, SimLink] = {}
         self._ends: dict[int, PeerEnd] = {}
@@ -167,6 +169,7 @@ class SimSessionManager(Process):
         self.state = recover(snapshot, self._settings, epoch, self.now_ms)
         self._pump = Pump(self.state)
         self._checker = invariants.Checker()
+        self._memory = Memory(self._settings.result_window_bytes)
         self._busy = self._put_off = False
         self._wake_at_ms = None
         self._note(f"manager starts, epoch {epoch}")
@@ -221,6 +224,7 @@ class SimSessionManager(Process):
         end = self._ends.get(link.number)
         if end is None:
             return
+        self._memory.received(link.number, message)
         answer = end.greet(message) if end.role is None else end.check(message)
         if answer is not None:
             link.send_down(answer)
@@ -293,6 +297,7 @@ class SimSessionManager(Process):
         self.counts["turns"] += 1
         self._loaded_bytes *= bool(len(self._pump))
         assert self.state.resident_bytes <= most_bytes, f"{self.state.resident_bytes} resident bytes, of {most_bytes}"
+        self._memory.check_waiting(self._pump)
         self._checker.check(self.state)
         if self.unary is not None and not self._pump:
             self.unary.check(self.state)
@@ -431,6 +436,7 @@ class SimSessionManager(Process):
             self.counts[f"broke before {kind.__name__}"] += 1
             link.cut()
         else:
+            self._memory.sent(link.number, message)
             link.send_down(message)
 
     def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
@@ -443,6 +449,7 @@ class SimSessionManager(Process):
     def _close(self, number: int) -> None:
         end, link = self._ends.pop(number), self.links.pop(number)
         link.end_by_server()
+        self._memory.ended(number)
         self._clients.left(end.client, number)
         if end.executor:
             self.offer(ExecutorLost(end.executor, end.binding, number))
