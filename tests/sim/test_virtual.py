@@ -110,3 +110,20 @@ def test_timers_wait_until_their_process_goes_on() -> None:
     while time.step():
         pass
     assert seen == [1_000]
+
+
+def test_who_stalls_a_link_hears_how_many_messages_had_to_wait_in_each_direction() -> None:
+    time, link, peer, _ = linked(1)
+    waited: list[int] = []
+    link.stall(50 * NS_PER_MS, waited=waited.append)
+    for number in range(3):
+        link.send_down(PongNode(number))
+    while time.step():
+        pass
+    assert waited == [3]
+    link.send_up(PingNode(1))
+    link.send_down(PongNode(3))
+    while time.step():
+        pass
+    assert waited == [3, 0], "the first message came after the stall"
+    assert len(peer.got) == 4

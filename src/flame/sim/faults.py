@@ -9,9 +9,10 @@ from flame.model.executor_messages import AcknowledgeReport
 from flame.model.messages import Reply
 from flame.model.node_messages import AcknowledgeExit, NodeJoined
 from flame.model.specs import SessionSpec
+from flame.sim.bites import LATER, Bites
 from flame.sim.executors import SIGKILL, SimExecutor
 from flame.sim.history import SESSION_MANAGER
-from flame.sim.session_manager import POINTS
+from flame.sim.session_manager import NO_SPACE, POINTS
 from flame.sim.virtual import NS_PER_MS, Process, SimLink
 from flame.sim.workload import SessionPlan
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flame.sim.world import World
 
 _KILL_WITHIN_MS = 300
+_CLOCK_WITHIN_MS = 6_000
 _TRIES = 50
 _TRY_AGAIN_MS = 20
 """What is aimed waits so often and so long for its chance."""
@@ -45,6 +47,7 @@ class Faults:
     def __init__(self, world: "World", random: Random) -> None:
         self._world = world
         self._random = random
+        self._bites = Bites(world)
         self._over = False
 
     def heal(self) -> None:
@@ -67,7 +70,7 @@ class Faults:
             return
         self._note(kind)
         if FAULTS[kind](self):
-            world.counts[f"fault {kind}"] += 1
+            world.counts[f"fault {kind}"] += kind not in LATER
             world.history.fault(world.time.now_ns, HARMLESS_AS.get(kind, kind))
         elif kind in AIMED and tries:
             world.time.after(_TRY_AGAIN_MS * NS_PER_MS, lambda: self.happen(kind, tries - 1))
@@ -197,7 +200,8 @@ class Faults:
         """A connection is silent for a while, and then all arrives."""
         links = self._links()
         if links:
-            self._random.choice(links).stall(self._until(20, 500, 2_500))
+            link = self._random.choice(links)
+            link.stall(self._until(20, 500, 2_500), waited=self._bites.waiting("delay", 1))
         return bool(links)
 
     def half_open(self) -> bool:
@@ -236,10 +240,14 @@ class Faults:
         links = self._links()
         if not links:
             return False
-        link = self._random.choice(links)
-        for number in range(1, 6):
-            at_ns = self._world.time.now_ns + number * 100 * NS_PER_MS
-            self._world.time.after((number - 1) * 100 * NS_PER_MS, lambda at_ns=at_ns: link.stall(at_ns, up=False))  # type: ignore[misc]
+        link, time, waited = self._random.choice(links), self._world.time, self._bites.waiting("slow-reader", 2)
+
+        def gulp(left: int) -> None:
+            link.stall(time.now_ns + 100 * NS_PER_MS, up=False, waited=waited)
+            if left:
+                time.after(100 * NS_PER_MS, lambda: gulp(left - 1))
+
+        gulp(4)
         return True
 
     # --- aimed -------------------------------------------------------------------------------------------------------
@@ -345,12 +353,15 @@ class Faults:
 
     def full_disk(self) -> bool:
         """There is no room for new tasks for a while."""
-        store = self._world.session_manager.store
+        session_manager = self._world.session_manager
+        store, counts = session_manager.store, session_manager.counts
         if store.max_bytes is not None:
             return False
         store.resize(self._random.choice((0, 10_000)))
         self._note("the disk is full")
-        self._world.time.after(self._for_ms(300, 1_500), lambda: store.resize(None))
+        for_ns, before = self._for_ms(300, 1_500), counts[NO_SPACE]
+        self._world.time.after(for_ns, lambda: store.resize(None))
+        self._bites.when("full-disk", lambda: counts[NO_SPACE] > before, for_ns)
         return True
 
     def sync_fails(self) -> bool:
@@ -362,10 +373,20 @@ class Faults:
         return True
 
     def clock(self) -> bool:
-        """The wall clock jumps."""
+        """The wall clock jumps, of which the next start of the session manager knows; perhaps it comes soon."""
+        session_manager = self._world.session_manager
         jump_ms = self._random.choice((-86_400_000, -5_000, 5_000, 86_400_000))
         self._note(f"the wall clock jumps by {jump_ms} ms")
-        self._world.session_manager.wall_offset_ms += jump_ms
+        session_manager.wall_offset_ms += jump_ms
+        life = session_manager.life
+        if self._random.random() < 0.5:
+            self._world.time.after(self._for_ms(10, 300), lambda: None if self._over else session_manager.kill())
+
+        def met() -> bool:
+            state = session_manager.state
+            return session_manager.life > life and state is not None and bool(state.live)
+
+        self._bites.when("clock", met, _CLOCK_WITHIN_MS * NS_PER_MS)
         return True
 
 

@@ -6,7 +6,6 @@ from random import Random
 from time import thread_time
 from typing import TYPE_CHECKING, Any
 
-from flame.core.control import invariants
 from flame.core.control.effects import (
     Answer,
     DropExecutorLink,
@@ -40,7 +39,7 @@ from flame.core.control.events import (
 )
 from flame.core.control.recovery import recover
 from flame.core.control.state import Batch, State
-from flame.model.errors import Internal, ResourceExhausted
+from flame.model.errors import Internal, Rejection, ResourceExhausted
 from flame.model.limits import BLOCK_TASKS, RECONNECT_GRACE_MS
 from flame.model.messages import Call, Hello, ManagerMessage, Message, Refused, Reply, Role, Welcome
 from flame.model.records import DeleteBinding, DeleteSession, PutSegment, PutSession
@@ -48,7 +47,7 @@ from flame.model.specs import ApplicationSpec
 from flame.model.states import TaskState
 from flame.protocol.peers import ClientLinks, PeerEnd
 from flame.session_manager.pump import Pump
-from flame.sim.memory import Memory
+from flame.sim.checks import Checks
 from flame.sim.store import SimDisk, SimStore
 from flame.sim.story import brief
 from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
@@ -60,12 +59,10 @@ CLOSE = "/flame.v1.Frontend/CloseSession"
 DELETE = "/flame.v1.Frontend/DeleteSession"
 POINTS = ("before commit", "in commit", "after commit", "between effects", "in recovery")
 """Where it can be killed, beside between two turns."""
+NO_SPACE = "refused for lack of space"
+"""So often the disk was too full for what somebody asked, or for a commit."""
 _GATHER_NS = 8 * NS_PER_MS
 _SPACE_MS = 200
-_WHOLE_TURNS = 64
-"""Every so often, what looks as it did before is counted again all the same."""
-_SETTLED_TURNS = 8
-"""What only waits is seen as well some turns later; to make a plan in every turn would take most of the time."""
 
 
 class SimSessionManager(Process):
@@ -122,8 +119,7 @@ class SimSessionManager(Process):
         self._wake_at_ms: int | None = None
         self.slowest_commit_ns = 2 * NS_PER_MS
         self._pump: Pump | None = None
-        self._checker = invariants.Checker()
-        self._memory = Memory(settings.result_window_bytes)
+        self._checks = Checks(settings)
         self.life = 0
         self.links: dict[int, SimLink] = {}
         self._ends: dict[int, PeerEnd] = {}
@@ -168,8 +164,7 @@ class SimSessionManager(Process):
         self._clock_ms = max(snapshot.time_ms - self._time.now_ms, self.wall_offset_ms)
         self.state = recover(snapshot, self._settings, epoch, self.now_ms)
         self._pump = Pump(self.state)
-        self._checker = invariants.Checker()
-        self._memory = Memory(self._settings.result_window_bytes)
+        self._checks = Checks(self._settings)
         self._busy = self._put_off = False
         self._wake_at_ms = None
         self._note(f"manager starts, epoch {epoch}")
@@ -224,7 +219,7 @@ class SimSessionManager(Process):
         end = self._ends.get(link.number)
         if end is None:
             return
-        self._memory.received(link.number, message)
+        self._checks.memory.received(link.number, message)
         answer = end.greet(message) if end.role is None else end.check(message)
         if answer is not None:
             link.send_down(answer)
@@ -297,14 +292,9 @@ class SimSessionManager(Process):
         self.counts["turns"] += 1
         self._loaded_bytes *= bool(len(self._pump))
         assert self.state.resident_bytes <= most_bytes, f"{self.state.resident_bytes} resident bytes, of {most_bytes}"
-        self._memory.check_waiting(self._pump)
-        self._checker.check(self.state)
+        self._checks.after_turn(self.state, self._pump, self.now_ms)
         if self.unary is not None and not self._pump:
             self.unary.check(self.state)
-        if self.counts["turns"] % _WHOLE_TURNS == 0:
-            invariants.check(self.state)
-        if self.counts["turns"] % _SETTLED_TURNS == 0:
-            invariants.check_settled(self.state, self.now_ms)
         self._do(batch.now)
         if not batch.writes:
             self._finish(batch)
@@ -317,7 +307,7 @@ class SimSessionManager(Process):
             self.store.begin(self.state.epoch, batch.writes)
         except ResourceExhausted:
             # As the driver: of this batch nothing is known, only a new start can tell.
-            self.counts["ended by a full disk"] += 1
+            self.counts[NO_SPACE] += 1
             self.kill()
             return
         self._later(self._random.randrange(10_000, self.slowest_commit_ns), lambda: self._commit(batch))
@@ -431,13 +421,17 @@ class SimSessionManager(Process):
 
     def _put(self, link: SimLink, message: ManagerMessage) -> None:
         kind = type(message)
+        self._count_refusal(getattr(message, "error", None))
         if kind in self.break_before:
             self.break_before.remove(kind)
             self.counts[f"broke before {kind.__name__}"] += 1
             link.cut()
         else:
-            self._memory.sent(link.number, message)
+            self._checks.memory.sent(link.number, message)
             link.send_down(message)
+
+    def _count_refusal(self, error: Rejection | None) -> None:
+        self.counts[NO_SPACE] += error is not None and error.code == ResourceExhausted.code
 
     def _drop(self, effect: DropExecutorLink | DropNodeLink) -> None:
         link = self.links.get(effect.link)
@@ -449,7 +443,7 @@ class SimSessionManager(Process):
     def _close(self, number: int) -> None:
         end, link = self._ends.pop(number), self.links.pop(number)
         link.end_by_server()
-        self._memory.ended(number)
+        self._checks.memory.ended(number)
         self._clients.left(end.client, number)
         if end.executor:
             self.offer(ExecutorLost(end.executor, end.binding, number))
@@ -471,6 +465,7 @@ class SimSessionManager(Process):
     def _answer(self, effect: Answer) -> None:
         if self.unary is not None:
             self.unary.answer(effect)
+            self._count_refusal(effect.error)
         number, call = self._calls.pop(effect.request, (0, 0))
         if number in self.links:
             self._put(self.links[number], Reply(id=call, error=effect.error))

@@ -105,6 +105,7 @@ class _Lane:
         self._scheduled = False
         self._silent = False
         self.stalled_until_ns = 0
+        self.waited: Callable[[int], None] | None = None
         self.ended = False
 
     def put(self, message: Message) -> None:
@@ -127,6 +128,9 @@ class _Lane:
     def _deliver(self) -> None:
         now_ns = self._time.now_ns
         if max(self.stalled_until_ns, self._end.paused_until_ns) <= now_ns:
+            waited, self.waited = self.waited, None
+            if waited is not None:
+                waited(sum(data is not None and at_ns < self.stalled_until_ns for at_ns, data in self._under_way))
             while self._under_way and self._under_way[0][0] <= now_ns:
                 self._take(self._under_way.popleft()[1])
         self._scheduled = False
@@ -226,9 +230,14 @@ class SimLink:
         self._up.cut()
         self._down.cut()
 
-    def stall(self, until_ns: int, *, up: bool = True, down: bool = True) -> None:
-        """Nothing arrives until then; what was sent meanwhile arrives afterwards."""
-        if up:
-            self._up.stalled_until_ns = max(self._up.stalled_until_ns, until_ns)
-        if down:
-            self._down.stalled_until_ns = max(self._down.stalled_until_ns, until_ns)
+    def stall(
+        self, until_ns: int, *, up: bool = True, down: bool = True, waited: Callable[[int], None] | None = None
+    ) -> None:
+        """Nothing arrives until then; what was sent meanwhile arrives afterwards.
+
+        Args:
+            waited: called with how many messages had to wait, for each direction when the first of them arrives.
+        """
+        for lane in (*(self._up,) * up, *(self._down,) * down):
+            lane.stalled_until_ns = max(lane.stalled_until_ns, until_ns)
+            lane.waited = waited or lane.waited
