@@ -1,5 +1,6 @@
 """Clients in simulation: the real half of the client's stream, and a plan of what to ask; the history hears it all."""
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Protocol
@@ -8,7 +9,8 @@ import msgspec
 
 from flame.kernel.ranges import RangeSet
 from flame.model.client_messages import SessionAttached
-from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FlameError, TaskCancelled, TaskFailed
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FlameError, TaskCancelled, TaskFailed, TooLarge
+from flame.model.limits import MAX_TASK_BYTES
 from flame.model.messages import Message
 from flame.model.records import SegmentRecord
 from flame.protocol.client import ClientStream
@@ -21,6 +23,7 @@ from flame.sim.workload import SessionPlan, TaskKind
 
 _RETRY_MS = 50
 _FAILURES = {EXECUTOR_DIED: DIED, NO_EXECUTOR: NOT_STARTED}
+TOO_LARGE = "refused as too large"
 
 
 class Cluster(Protocol):
@@ -28,16 +31,24 @@ class Cluster(Protocol):
 
     time: VirtualTime
     random: Random
+    counts: Counter[str]
     history: History
 
     def connect(self, peer: End) -> SimLink:
         """A new link to the session manager."""
 
-    def make_kind(self) -> TaskKind:
-        """What the next task is to do."""
+    def make_kind(self, *, alone: bool = False) -> TaskKind:
+        """What the next task is to do; `alone` if no other suffers where it is refused."""
 
     def opened(self, owner: "SimClient", plan: SessionPlan, number: int) -> None:
         """The owner of a session knows its number: others may come."""
+
+
+def too_large(inputs: list[bytes]) -> list[int]:
+    """The places of the inputs that have to be refused."""
+    if max(map(len, inputs), default=0) <= MAX_TASK_BYTES:
+        return []
+    return [place for place, task_input in enumerate(inputs) if len(task_input) > MAX_TASK_BYTES]
 
 
 def outcome_digest(outcome: Outcome) -> int:
@@ -141,6 +152,7 @@ class SimSession:
         self._cancels_left = plan.cancels
         self._cancels: list[int] = []
         self._held: list[Part] = []
+        self._too_large = 0
         self._call = 0
         stream = client.stream
         spec = plan.spec if create else None
@@ -214,6 +226,9 @@ class SimSession:
         """No results come for these tasks."""
         history, now_ns = self._cluster.history, self._cluster.time.now_ns
         not_stored = self.submission.error is None
+        if isinstance(error, TooLarge):
+            assert self._too_large, f"{self.key}: {error.message}, and no task was"
+            self._cluster.counts[TOO_LARGE] += 1
         end = min(first + count, self.submission.next_id)  # what has no number yet was never submitted
         for low, high in list(self._seen.missing(first, end)):
             self._seen.add(low, high)
@@ -294,16 +309,20 @@ class SimSession:
             self._cluster.history.finished(self.name, self.key)
 
     def tell_submitted(self, first: int, inputs: list[bytes]) -> None:
-        """These inputs have ids now, and are about to be sent."""
+        """These inputs have ids now, and are about to be sent. Of one that is too large nobody may ever hear."""
         digests = [digest(task_input) for task_input in inputs]
-        self._cluster.history.submitted(self._cluster.time.now_ns, self.name, self.key, first, digests)
+        start, now_ns, refused = 0, self._cluster.time.now_ns, too_large(inputs)
+        self._too_large += len(refused)
+        for end in (*refused, len(inputs)):
+            self._cluster.history.submitted(now_ns, self.name, self.key, first + start, digests[start:end])
+            start = end + 1
 
     def _burst(self) -> None:
         submission, random = self.submission, self._cluster.random
         if submission.error is not None or submission.refusal is not None:
             self._submitted = self.plan.tasks
         count = min(random.randrange(1, 2 * self.plan.burst), self.plan.tasks - self._submitted)
-        inputs = [msgspec.json.encode(self._cluster.make_kind()) for _ in range(count)]
+        inputs = [self._cluster.make_kind().input() for _ in range(count)]
         self._submitted += count
         if self._feed is not None:
             self._feed.items += inputs

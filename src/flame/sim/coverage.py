@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from flame.core.control.transitions import TABLES, Table, title
+from flame.sim.clients import TOO_LARGE
 from flame.sim.faults import ANSWERS, FAULTS
-from flame.sim.session_manager import POINTS
+from flame.sim.session_manager import NO_SPACE, POINTS
 
 REQUIRED: tuple[str, ...] = (
     *(f"{table.entity} {title(old)} -> {title(new)}" for table in TABLES for old, new in table.moves),
@@ -17,6 +18,7 @@ REQUIRED: tuple[str, ...] = (
     *("lazy", "former connection of a client closed", "client came back"),
     *("hang session manager", "hang node", "hang executor", "hang client"),
     *("half-open peer", "half-open session manager", "half-open network"),
+    *(NO_SPACE, TOO_LARGE, f"{TOO_LARGE}, alone", "started without an input", "started with the largest input"),
     *("cut in a message", "disk: lost", "disk: kept", "disk: torn", "ended by its disk"),
     *("executor: its process died", "executor: its node killed it", "executor: ended well", "task run again"),
 )

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-import msgspec
-
 from flame.model.errors import Aborted, FailureRecord, FlameError
 from flame.model.executor_messages import AcknowledgeReport, AssignTasks, TasksRetracted
 from flame.model.messages import Message
@@ -16,12 +14,11 @@ from flame.protocol.runs import Run
 from flame.protocol.shared_table import CURRENT, TABLE_BYTES, Phase, SharedTable
 from flame.sim.history import RAISED, History, digest
 from flame.sim.virtual import NS_PER_MS, RECONNECT_MS, End, Process, SimLink, VirtualTime
-from flame.sim.workload import TaskKind
+from flame.sim.workload import TaskKind, kind_of
 
 SIGABRT = 6
 SIGKILL = 9
 _DISMISSED = 75
-_decode = msgspec.json.Decoder(TaskKind).decode
 
 
 class Cluster(Protocol):
@@ -234,7 +231,7 @@ class SimExecutor(Process):
         run.started_ns = now_ns
         self.running = task
         task_input = run.blob[run.offsets[place] : run.offsets[place + 1]]
-        kind = _decode(task_input)
+        kind = kind_of(task_input)
         before = self._cluster.task_started(self, run, task, task_input)
         if kind.starve:
             self._starved = []

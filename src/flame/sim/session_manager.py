@@ -491,4 +491,6 @@ class SimSessionManager(Process):
 
     def _welcome(self, hello: Hello) -> Welcome:
         assert self.state is not None
-        return Welcome(store_id=self.store.store_id, epoch=self.state.epoch, max_task_bytes=1 << 22)
+        return Welcome(
+            store_id=self.store.store_id, epoch=self.state.epoch, max_task_bytes=self._settings.max_task_bytes
+        )

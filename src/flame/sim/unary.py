@@ -1,16 +1,16 @@
 """Unary clients in simulation: tasks made one by one and watched, as the frontend does it for any client of gRPC."""
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-import msgspec
-
 from flame.core.control.effects import Answer, TellWatch
 from flame.core.control.events import Event, TaskCreateRequested, TaskWatchEnded, TaskWatchRequested
 from flame.core.control.state import Batch, State
+from flame.model.errors import TooLarge
 from flame.model.records import SegmentRecord
-from flame.sim.clients import stored_outcomes
+from flame.sim.clients import TOO_LARGE, stored_outcomes, too_large
 from flame.sim.history import History, digest
 from flame.sim.store import SimStore
 from flame.sim.virtual import NS_PER_MS, VirtualTime
@@ -41,10 +41,11 @@ class Cluster(Protocol):
 
     time: VirtualTime
     random: Random
+    counts: Counter[str]
     history: History
 
-    def make_kind(self) -> TaskKind:
-        """What the next task is to do."""
+    def make_kind(self, *, alone: bool = False) -> TaskKind:
+        """What the next task is to do; `alone` if no other suffers where it is refused."""
 
 
 class Frontend:
@@ -142,6 +143,8 @@ class Frontend:
 
     def _made(self, session: int, task: int, task_input: bytes) -> None:
         self._next[session] = task + 1
+        if too_large([task_input]):  # nobody may ever hear of it
+            return
         history = self._cluster.history
         history.submitted(self._cluster.time.now_ns, str(session), _SOMEBODY, task, [digest(task_input)])
 
@@ -199,13 +202,17 @@ class UnaryClient:
     def _create(self) -> None:
         self._left -= 1
         self._unanswered += 1
-        task_input = msgspec.json.encode(self._cluster.make_kind())
-        self._frontend.create(self._name, task_input, self._answered)
+        task_input = self._cluster.make_kind(alone=True).input()
+        over = bool(too_large([task_input]))
+        self._frontend.create(self._name, task_input, lambda answer: self._answered(answer, over))
         if self._left:
             self._later(self._pause_ms, self._create)
 
-    def _answered(self, answer: Answer | None) -> None:
+    def _answered(self, answer: Answer | None, over: bool) -> None:
         self._unanswered -= 1
+        if answer is not None and answer.error is not None and answer.error.code == TooLarge.code:
+            assert over, f"{self.key}: {answer.error.message}, and it was not"
+            self._cluster.counts[f"{TOO_LARGE}, alone"] += 1
         if answer is None or answer.error is not None or answer.session != self._number:
             return
         self._cluster.history.acknowledged(self._cluster.time.now_ns, str(self._number), self.key, answer.task, 1)

@@ -4,9 +4,13 @@ from random import Random
 
 import msgspec
 
+from flame.model.limits import MAX_TASK_BYTES
 from flame.model.specs import SessionSpec
 
 BEHAVIORS = ("ok", "fail", "abort", "abort once")
+_GIANT_RATE = 0.1
+"""Share of the worlds that have a task as large as it may be, and of those that have one that is larger."""
+_LONE_GIANT_RATE = 0.2
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +36,10 @@ class TaskKind(msgspec.Struct, frozen=True, array_like=True):
     """What a task of the simulation does; its input is this, as JSON.
 
     Args:
+        number: no two tasks have the same; 0 if the input is empty, which says no more.
         behavior: `ok`, `fail` (raises), `abort` (ends its process each time) or `abort once`.
         starve: the control thread gets no time while it runs.
-        output_bytes: length of the output.
+        output_bytes: length of the output, beside its number; -1 if it is empty.
         padding: makes the input large.
     """
 
@@ -45,9 +50,26 @@ class TaskKind(msgspec.Struct, frozen=True, array_like=True):
     output_bytes: int = 0
     padding: str = ""
 
+    def input(self) -> bytes:
+        """What is submitted."""
+        return msgspec.json.encode(self) if self.number else b""
+
     def output(self) -> bytes:
         """What it answers."""
-        return b"%d" % self.number + bytes(self.output_bytes)
+        return b"%d" % self.number + bytes(self.output_bytes) if self.output_bytes >= 0 else b""
+
+    def sized(self, nbytes: int) -> "TaskKind":
+        """The same with an input of so many bytes."""
+        bare = msgspec.structs.replace(self, padding="")
+        return msgspec.structs.replace(bare, padding="x" * (nbytes - len(bare.input())))
+
+
+_decode = msgspec.json.Decoder(TaskKind).decode
+
+
+def kind_of(task_input: bytes) -> TaskKind:
+    """What a task with this input does."""
+    return _decode(task_input) if task_input else TaskKind(0)
 
 
 class SessionPlan(msgspec.Struct, kw_only=True):
@@ -90,12 +112,16 @@ class Workload:
     """Draws plans and tasks.
 
     Args:
-        random: where everything comes from.
+        random: where everything comes from, except
+        sizes: which tasks are empty or giant.
         size: of the world.
     """
 
-    def __init__(self, random: Random, size: Size) -> None:
+    def __init__(self, random: Random, sizes: Random, size: Size) -> None:
         self._random = random
+        self._sizes = sizes
+        self._empty_rate = sizes.choice((0, 0, 0.005, 0.05))
+        self._full, self._over = (sizes.randrange(size.tasks) * (sizes.random() < _GIANT_RATE) for _ in range(2))
         self._behaviors = random.choices(BEHAVIORS, (60, 2, 0.5, 1), k=200)
         self._longest_us = random.choice((50, 2_000, 20_000, 100_000))
         self._long_rate = min(0.01, 20 / size.tasks)
@@ -137,8 +163,18 @@ class Workload:
             unary=random.choice((0, 0, 3, 20)),
         )
 
-    def task(self, number: int) -> TaskKind:
-        """What the next task is to do."""
+    def task(self, number: int, *, alone: bool = False) -> TaskKind:
+        """What the next task is to do; `alone` if no other suffers where it is refused."""
+        kind, odd = self._usual(number), self._sizes.random()
+        if number == self._over or (alone and self._over and odd < _LONE_GIANT_RATE):
+            return kind.sized(MAX_TASK_BYTES + 1)
+        if number == self._full:
+            return kind.sized(MAX_TASK_BYTES)
+        if odd < self._empty_rate:
+            return TaskKind(0)
+        return msgspec.structs.replace(kind, output_bytes=-1) if odd < 2 * self._empty_rate else kind
+
+    def _usual(self, number: int) -> TaskKind:
         random = self._random
         long = random.random() < self._long_rate
         large = random.random() < self._size.large

@@ -9,7 +9,7 @@ import msgspec
 from flame.core.control.entities import Settings
 from flame.core.control.invariants import left_in
 from flame.core.control.state import State
-from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS
+from flame.model.limits import FORGET_NODE_MS, LEASE_MARGIN_MS, MAX_TASK_BYTES
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec
 from flame.protocol.runs import Run
@@ -83,14 +83,14 @@ class World:
         self.links: dict[int, SimLink] = {}
         self._faults = Faults(self, Random(f"faults of {seed}"))
         self._plan_faults(Random(f"plan of {seed}"), kinds, faults)
-        self._workload = Workload(random, size)
+        self._workload = Workload(random, Random(f"sizes of {seed}"), size)
         self._runs: dict[tuple[int, int], list[SimExecutor]] = {}
         self._start_failure_rate = random.choice((0, 0, 0, 0, 0, 0, 0.2, 0.9))
         self._link_ns = random.choice((200_000, 2 * NS_PER_MS, 40 * NS_PER_MS))
         self._made_links = 0
         settings = Settings(
             store_id="simulated",
-            max_task_bytes=1 << 22,
+            max_task_bytes=MAX_TASK_BYTES,
             lease_ms=_LEASE_MS,
             start_timeout_ms=2_000,
             enter_timeout_ms=2_000,
@@ -165,10 +165,10 @@ class World:
         if self.tracing:
             self.trace.append(f"{self.time.now_ns / NS_PER_MS:.3f} {text}")
 
-    def make_kind(self) -> TaskKind:
-        """What the next task is to do. No two have the same input or output, whatever their session."""
+    def make_kind(self, *, alone: bool = False) -> TaskKind:
+        """What the next task is to do. No two have the same input or output, unless it is empty."""
         self._made += 1
-        return self._workload.task(self._made)
+        return self._workload.task(self._made, alone=alone)
 
     def opened(self, owner: SimClient, plan: SessionPlan, number: int) -> None:
         """The owner of a session knows its number: others submit to it, or read it."""
@@ -225,6 +225,8 @@ class World:
         for earlier in runs:
             if not earlier.dead and self._outlived(earlier):
                 self.history.lease_ended(now_ns, *earlier.key, gone=not earlier.node.hangs)
+        self.counts["started without an input"] += not task_input
+        self.counts["started with the largest input"] += len(task_input) == MAX_TASK_BYTES
         if self.tracing:
             self.note(f"executor {process.key} runs {task} of session {process.session}, attempt {run.attempt}")
         self.history.started(
