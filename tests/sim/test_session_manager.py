@@ -7,12 +7,14 @@ import pytest
 from flame.core.control.effects import SendToClient
 from flame.core.control.events import ApplicationPutRequested
 from flame.model.client_messages import AttachSession, ChunkAcknowledged, SessionAttached
-from flame.model.limits import GIB
+from flame.model.limits import GIB, RECONNECT_GRACE_MS
 from flame.model.messages import Hello, Message, Role, Welcome
 from flame.model.node_messages import JoinNode
+from flame.model.records import DeleteSession, PutSession
 from flame.model.resources import Resources
 from flame.model.specs import ApplicationSpec, SessionSpec
-from flame.sim.session_manager import POINTS, SimSessionManager
+from flame.sim.kills import POINTS, RECOVERY_POINTS
+from flame.sim.session_manager import SimSessionManager
 from flame.sim.virtual import SimLink, VirtualTime
 from flame.sim.world import World
 from tests.core.harness import SETTINGS
@@ -56,11 +58,11 @@ def run(time: VirtualTime, ms: int) -> None:
         pass
 
 
-@pytest.mark.parametrize("point", POINTS[:-1])
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_in_a_turn_it_has_all_of_a_commit_or_nothing(point: str) -> None:
     time, session_manager, client, link = started()
     run(time, 5)
-    session_manager.kill_at = point
+    session_manager.aim.at = point
     link.send_up(CREATE)
     for number in range(2, 9):
         link.send_up(AttachSession(attachment=number, session_id="s", key="r"))
@@ -74,15 +76,36 @@ def test_killed_anywhere_in_a_turn_it_has_all_of_a_commit_or_nothing(point: str)
     assert session_manager.counts[f"killed {point}"] == 1
 
 
-def test_it_may_die_again_while_it_recovers() -> None:
-    _, session_manager, _, _ = started()
+@pytest.mark.parametrize("point", RECOVERY_POINTS)
+def test_it_may_die_again_while_it_recovers(point: str) -> None:
+    time, session_manager, _, _ = started()
+    session_manager.aim.then = point
     session_manager.kill()
-    session_manager.kill_at = "in recovery"
+    assert not session_manager.counts[f"killed {point}"]
     session_manager.start()
+    assert session_manager.alive == (point in ("in its first commit", "in grace"))
+    run(time, RECONNECT_GRACE_MS + 1)
     assert not session_manager.alive
+    assert session_manager.counts[f"killed {point}"] == 1
     session_manager.start()
     assert session_manager.state is not None
     assert session_manager.state.epoch == 3
+
+
+def test_it_is_killed_around_the_commit_of_a_kind_of_write() -> None:
+    time, session_manager, _, link = started()
+    run(time, 50)
+    session_manager.aim.kinds = [DeleteSession, PutSession]
+    run(time, 50)
+    assert session_manager.alive
+    link.send_up(CREATE)
+    run(time, 100)
+    assert not session_manager.alive
+    assert session_manager.aim.kinds == [DeleteSession]
+    assert session_manager.counts["killed with PutSession"] == 1
+    session_manager.start()
+    run(time, 100)
+    assert session_manager.alive
 
 
 def test_a_disk_that_fails_ends_it() -> None:

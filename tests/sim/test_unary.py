@@ -64,7 +64,7 @@ def test_a_task_that_nobody_was_told_of_is_known_after_the_restart(monkeypatch: 
     world._frontend.create(name, b'[7,"ok",1]', answers.append)
     until(world, lambda: session.own_block is not None)
     monkeypatch.setattr(world.session_manager.disk, "crash", lambda random: "kept")
-    world.session_manager.kill_at = "in commit"
+    world.session_manager.aim.at = "in commit"
     submitted = world.history._session(str(number)).reader("a unary client").submitted
     until(world, lambda: not world.session_manager.alive)
     assert not submitted
@@ -111,5 +111,27 @@ def test_without_a_session_manager_nothing_is_answered() -> None:
     told: list[object] = []
     world._frontend.create(name, b"", told.append)
     world._frontend.watch(name, 1, told.append)
-    until(world, lambda: len(told) == 2)
-    assert told == [None, None]
+    world._frontend.close(name, told.append)
+    until(world, lambda: len(told) == 3)
+    assert told == [None, None, None]
+
+
+def test_a_session_is_closed_and_deleted_by_unary_calls() -> None:
+    world, name, number = opened()
+    answers: list[Answer | None] = []
+    world._frontend.delete(name, answers.append)
+    world._frontend.close(name, answers.append)
+    until(world, lambda: len(answers) == 2)
+    refused = next(answer for answer in answers if answer is not None and answer.error is not None)
+    assert refused.error is not None
+    assert refused.error.code == "FAILED_PRECONDITION"
+    assert [answer.session for answer in answers if answer is not None and answer.error is None] == [number]
+
+
+def test_who_waits_for_the_end_of_a_session_hears_that_the_session_manager_ended() -> None:
+    world, name, _ = opened()
+    answers: list[Answer | None] = []
+    world._frontend.close(name, answers.append)
+    world.session_manager.kill()
+    until(world, lambda: answers)
+    assert answers == [None]

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import msgspec
 
+from flame.core.control.effects import Answer
 from flame.kernel.ranges import RangeSet
 from flame.model.client_messages import SessionAttached
-from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FlameError, TaskCancelled, TaskFailed, TooLarge
+from flame.model.errors import EXECUTOR_DIED, NO_EXECUTOR, FlameError, Rejection, TaskCancelled, TaskFailed, TooLarge
 from flame.model.limits import MAX_TASK_BYTES
 from flame.model.messages import Message
 from flame.model.records import SegmentRecord
@@ -18,6 +19,7 @@ from flame.protocol.client_attachment import Attachment, Outcome, Part
 from flame.protocol.client_submission import Feed, Submission
 from flame.sim.history import CANCELLED, DIED, NOT_STARTED, RAISED, History, digest
 from flame.sim.session_manager import CLOSE, DELETE
+from flame.sim.stored import Listener
 from flame.sim.virtual import NS_PER_MS, RECONNECT_MS, End, Process, SimLink, VirtualTime
 from flame.sim.workload import SessionPlan, TaskKind
 
@@ -42,6 +44,9 @@ class Cluster(Protocol):
 
     def opened(self, owner: "SimClient", plan: SessionPlan, number: int) -> None:
         """The owner of a session knows its number: others may come."""
+
+    def call(self, method: str, name: str, answered: Callable[[Answer | None], None]) -> None:
+        """A unary call; `answered` with None where the session manager ended before it could say anything."""
 
 
 def too_large(inputs: list[bytes]) -> list[int]:
@@ -154,6 +159,8 @@ class SimSession:
         self._held: list[Part] = []
         self._too_large = 0
         self._call = 0
+        self._replies: list[Rejection | None] = []
+        """The answer to the call under way."""
         stream = client.stream
         spec = plan.spec if create else None
         submission = RepeatingSubmission if plan.repeats else Submission
@@ -275,22 +282,41 @@ class SimSession:
 
     def _ask(self, stage: str, method: str) -> None:
         self.stage = stage
-        self._call = self._client.stream.call(method, self.plan.name.encode())
+        if self.plan.unary:
+            self._cluster.call(
+                method, self.plan.name, lambda answer: self._client.later(0, lambda: self._answered(answer))
+            )
+        else:
+            self._call = self._client.stream.call(method, self.plan.name.encode())
+
+    def _answered(self, answer: Answer | None) -> None:
+        """A unary call is answered, or has to be made again."""
+        if answer is None:
+            again = (self.stage, CLOSE if self.stage == "closing" else DELETE)
+            self._client.later(_RETRY_MS, lambda: self._ask(*again))
+        else:
+            self._replies.append(answer.error)
+            self._client.flush()
 
     def _follow_up(self) -> None:
         """What comes after a call is answered: the rest of the results, a delete, the next round."""
-        replies = self._client.stream.replies
-        if self.stage == "closing" and self._call in replies:
-            del replies[self._call]
+        promises, now_ns = self._cluster.history.promises, self._cluster.time.now_ns
+        reply = self._client.stream.replies.pop(self._call, None)
+        if reply is not None:
+            self._replies.append(Rejection.of(reply) if isinstance(reply, FlameError) else reply.error)
+        if self.stage == "closing" and self._replies:
+            if self._replies.pop() is None:
+                promises.close_answered(now_ns, self.name)
             self.stage = "closed"
         if self.stage == "closed" and self.submission.outstanding == 0:
             self._finish()
             if self.plan.delete:
                 self._cluster.history.deleted(self.name)
                 self._ask("deleting", DELETE)
-        if self.stage == "deleting" and self._call in replies:
-            reply = replies.pop(self._call)
-            error = None if isinstance(reply, FlameError) else reply.error
+        if self.stage == "deleting" and self._replies:
+            error = self._replies.pop()
+            if error is None or error.code == "NOT_FOUND":
+                promises.deleted_answered(now_ns, self.name)
             if error is not None and error.code == "FAILED_PRECONDITION":
                 self.stage = "retrying"
                 self._client.later(_RETRY_MS, self._delete_again)
@@ -356,6 +382,7 @@ class SimClient(Process):
         self.away_until_ns = 0
         self._cluster = cluster
         self._link: SimLink | None = None
+        self._listener = Listener(cluster.history.promises)
         self._connect()
 
     @property
@@ -413,6 +440,7 @@ class SimClient(Process):
             self.later(1 + away_ns // NS_PER_MS, self._connect)
             return
         self._link = self._cluster.connect(self)
+        self._listener.connected()
         self.stream.opened()
         self._send()
 
@@ -420,6 +448,7 @@ class SimClient(Process):
         """A message of the session manager."""
         if link is not self._link:
             return
+        self._listener.heard(self._cluster.time.now_ns, message)
         if not self.stream.received(message):  # type: ignore[arg-type]
             link.end_by_peer()
             self.closed(link)
@@ -443,4 +472,5 @@ class SimClient(Process):
         if self._link and not self.dead:
             outbox, self.stream.outbox[:] = self.stream.outbox[:], []
             for message in outbox:
+                self._listener.said(self._cluster.time.now_ns, message)
                 self._link.send_up(message)

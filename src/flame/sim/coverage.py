@@ -8,12 +8,14 @@ from typing import Any
 from flame.core.control.transitions import TABLES, Table, title
 from flame.sim.clients import TOO_LARGE
 from flame.sim.faults import ANSWERS, FAULTS
-from flame.sim.session_manager import NO_SPACE, POINTS
+from flame.sim.kills import POINTS, RECOVERY_POINTS, WRITES
+from flame.sim.session_manager import NO_SPACE
 
 REQUIRED: tuple[str, ...] = (
     *(f"{table.entity} {title(old)} -> {title(new)}" for table in TABLES for old, new in table.moves),
     *(f"fault {kind}" for kind in FAULTS),
-    *(f"killed {point}" for point in POINTS),
+    *(f"killed {point}" for point in (*POINTS, *RECOVERY_POINTS)),
+    *(f"killed with {write.__name__}" for write in WRITES),
     *(f"broke before {answer.__name__}" for answer in ANSWERS),
     *("lazy", "former connection of a client closed", "client came back"),
     *("hang session manager", "hang node", "hang executor", "hang client"),

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from flame.model.client_messages import ChunkAcknowledged, SessionAttached, TasksCancelled
 from flame.model.executor_messages import AcknowledgeReport
-from flame.model.messages import Reply
+from flame.model.messages import ManagerMessage, Reply
 from flame.model.node_messages import AcknowledgeExit, NodeJoined
+from flame.model.records import DeleteSession, PutBlock, PutDeaths, PutSession
 from flame.model.specs import SessionSpec
 from flame.sim.bites import LATER, Bites
+from flame.sim.clients import SimClient
 from flame.sim.executors import SIGKILL, SimExecutor
 from flame.sim.history import SESSION_MANAGER
-from flame.sim.session_manager import NO_SPACE, POINTS
+from flame.sim.kills import POINTS, RECOVERY_POINTS, WRITES
+from flame.sim.session_manager import NO_SPACE
 from flame.sim.virtual import NS_PER_MS, Process, SimLink
 from flame.sim.workload import SessionPlan
 
@@ -34,6 +37,8 @@ ANSWERS = (
     NodeJoined,
 )
 """What a peer may miss because its connection breaks just before."""
+_WEIGHTS: dict[type[ManagerMessage], int] = {ChunkAcknowledged: 6, TasksCancelled: 4, Reply: 2}
+"""Those that matter most, and those that are rare."""
 
 
 class Faults:
@@ -57,7 +62,7 @@ class Faults:
         """
         world, session_manager = self._world, self._world.session_manager
         self._over = True
-        session_manager.kill_at = ""
+        session_manager.aim.clear()
         session_manager.break_before.clear()
         session_manager.disk.fails_next = False
         session_manager.slowest_commit_ns = world.usual_commit_ns
@@ -92,12 +97,12 @@ class Faults:
         session_manager = self._world.session_manager
         if not session_manager.alive:
             return False
-        point = self._random.choice(("", *POINTS[:-1]))
+        point = self._random.choice(("", *POINTS))
         self._note(f"kill the session manager {point}")
         if not point:
             session_manager.kill()
         else:
-            session_manager.kill_at = point
+            session_manager.aim.at = point
             life = session_manager.life
             kill = session_manager.kill
             self._world.time.after(
@@ -107,14 +112,39 @@ class Faults:
         return True
 
     def kill_in_recovery(self) -> bool:
-        """The session manager dies, and again while it recovers."""
+        """The session manager dies, and again at a point of its next start."""
         session_manager = self._world.session_manager
         if not session_manager.alive:
             return False
-        self._note("kill the session manager, and again in its recovery")
+        point = self._random.choice(RECOVERY_POINTS)
+        self._note(f"kill the session manager, and again {point}")
+        session_manager.aim.then = point
         session_manager.kill()
-        session_manager.kill_at = POINTS[-1]
         return True
+
+    def kill_with_write(self) -> bool:
+        """The session manager dies around the next commit of a certain kind of write."""
+        world, kind = self._world, self._random.choice(WRITES)
+        if kind in (PutSession, DeleteSession, PutBlock):
+            clients = [client for client in world.clients if client.connected]
+            if not clients:
+                return False
+            self._open(self._random.choice(clients), "short", tasks=0)
+        elif kind is PutDeaths:
+            busy = self._busy()
+            if not busy:
+                return False
+            world.history.fault(world.time.now_ns, "executor")
+            busy[0].exit(signal=SIGKILL)
+        self._note(f"kill the session manager with {kind.__name__}")
+        world.session_manager.aim.kinds.append(kind)
+        return True
+
+    def _open(self, client: SimClient, what: str, *, tasks: int) -> None:
+        """A client opens a session that is soon over, and deletes it."""
+        name = f"{what}{self._world.time.now_ns}"
+        spec = SessionSpec(application="sim")
+        client.open(SessionPlan(name=name, spec=spec, tasks=tasks, burst=3, pause_ms=1, delete=True), name)
 
     def kill_executor(self) -> bool:
         """Before, in, or after a task."""
@@ -254,7 +284,7 @@ class Faults:
 
     def lose_answer(self) -> bool:
         """A connection breaks when something is stored, just before its peer is told."""
-        weights = [6 if kind is ChunkAcknowledged else 1 for kind in ANSWERS]
+        weights = [_WEIGHTS.get(kind, 1) for kind in ANSWERS]
         times = self._random.choice((2, 8))
         self._world.session_manager.break_before += self._random.choices(ANSWERS, weights, k=times)
         return True
@@ -293,9 +323,7 @@ class Faults:
         client = self._random.choice(self._world.clients)
         if not client.connected:
             return False
-        name = f"late{self._world.time.now_ns}"
-        spec = SessionSpec(application="sim")
-        client.open(SessionPlan(name=name, spec=spec, tasks=3, burst=3, pause_ms=1, delete=True), name)
+        self._open(client, "late", tasks=3)
         client.leave_behind(self._until(1_000, 3_000, 6_000))
         return True
 
@@ -393,6 +421,7 @@ class Faults:
 FAULTS: dict[str, Callable[[Faults], bool]] = {
     "session-manager": Faults.kill_session_manager,
     "recovery": Faults.kill_in_recovery,
+    "write": Faults.kill_with_write,
     "executor": Faults.kill_executor,
     "node": Faults.kill_node,
     "stop": Faults.stop_node,
@@ -414,10 +443,12 @@ FAULTS: dict[str, Callable[[Faults], bool]] = {
     "late-answers": Faults.late_answers,
     "late-end": Faults.late_end,
 }
-AIMED = ("cancel", "late-attach", "late-answers", "late-end")
+MORE = {"session-manager": 2, "recovery": 3, "write": 4}
+"""Faults that are drawn so many times as often as others: these have many kinds."""
+AIMED = ("recovery", "write", "cancel", "late-attach", "late-answers", "late-end")
 """Faults that wait for their chance."""
 HARMLESS_AS = {
-    **dict.fromkeys(("session-manager", "recovery", "sync", "clock", "slow-disk"), SESSION_MANAGER),
+    **dict.fromkeys(("session-manager", "recovery", "write", "sync", "clock", "slow-disk"), SESSION_MANAGER),
     "full-disk": "disk",
     **dict.fromkeys(("vanish", "cancel", "late-attach"), "client"),
 }

@@ -19,13 +19,14 @@ Example:
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
 
-from flame.kernel.ranges import RangeSet
 from flame.model.limits import MAX_START_FAILURES, MAX_TASK_DEATHS
 from flame.sim.history_facts import Process, Reader, SessionFacts
+from flame.sim.stored import Promises, lost
 
 CANCELLED, RAISED, DIED, NOT_STARTED = range(1, 5)
 """Outcomes without an output: cancelled; the service raised; died with its process too often; no executor started."""
@@ -51,6 +52,7 @@ class Rule(StrEnum):
     UNKNOWN_TASK = "unknown task"
     TWO_RESULTS = "two results"
     ORDER = "order of results"
+    TAKEN_BACK = "taken back"
     RESULT_DIFFERS = "result differs"
     WRONG_OUTCOME = "wrong outcome"
     WRONG_INPUT = "wrong input"
@@ -90,6 +92,7 @@ class History:
     Attributes:
         again: how often a task was started once more, by the reason why the earlier run did not count.
         counts: how many facts of each kind there are.
+        promises: what clients were told that has to stay true.
     """
 
     def __init__(self, *, once: bool = True) -> None:
@@ -104,6 +107,7 @@ class History:
         self._healed_ns: int | None = None
         self._violations: list[Violation] = []
         self._dropped = 0
+        self.promises = Promises(partial(self._broken, Rule.TAKEN_BACK))
 
     def _session(self, name: str) -> SessionFacts:
         session = self._sessions.get(name)
@@ -133,6 +137,7 @@ class History:
         session.submitted.add(first, end)
         session.reader(client).submitted.add(first, end)
         session.add(first, inputs)
+        self.promises.submitted(at_ns, name, first, len(inputs))
 
     def acknowledged(self, at_ns: int, name: str, client: str, first: int, count: int) -> None:
         """A client was told that these tasks are stored."""
@@ -140,6 +145,7 @@ class History:
         session = self._session(name)
         self._known(at_ns, session, first, count, f"{client} was told that it is stored")
         session.acknowledged.add(first, first + count)
+        self.promises.acknowledged(at_ns, name, first, count)
 
     def refused(self, at_ns: int, name: str, client: str, first: int, count: int, *, not_stored: bool = False) -> None:
         """A client was told that no results come for these tasks; `not_stored` if none of them is there or will be."""
@@ -169,6 +175,7 @@ class History:
     def deleted(self, name: str) -> None:
         """Somebody is about to ask that the session is deleted: what is not read yet may be gone."""
         self._session(name).deleted = True
+        self.promises.delete_asked(name)
 
     def saw(
         self, at_ns: int, name: str, reader: str, first: int, outcomes: Sequence[int], *, sequence: int = 0
@@ -380,7 +387,8 @@ class History:
             patience_ns: all outcomes have to be there so long after `healed`.
         """
         for session in self._sessions.values():
-            self._check_complete(session)
+            for task, text in lost(session):
+                self._broken(Rule.LOST, session.last_recorded_ns, session.name, task, text)
             self._check_outcomes(session)
             self._check_reruns(session)
             late_ns = session.last_recorded_ns
@@ -398,30 +406,6 @@ class History:
             self._violations.append(Violation(self._violations[-1].rule, at_ns, "", 0, text))
             self._dropped = 0
         return self._violations
-
-    def _check_complete(self, session: SessionFacts) -> None:
-        """Every acknowledged task has an outcome: in the store if it is known, and for everyone who has finished."""
-        if session.deleted:
-            wanted: list[tuple[str, RangeSet, Reader]] = []
-        elif session.store.finished:
-            wanted = [("acknowledged, but the store has no outcome", session.acknowledged, session.store)]
-        else:
-            anybody = Reader("anybody")
-            for view in session.readers.values():
-                for first, end in view.seen:
-                    anybody.seen.add(first, end)
-            wanted = [("acknowledged, but it has no outcome at the end", session.acknowledged, anybody)]
-        for view in session.readers.values():
-            if view.finished and view.submitted:
-                wanted.append((f"{view.name} submitted it, and has no outcome", view.submitted, view))
-            elif view.finished and not session.deleted:
-                wanted.append((f"acknowledged, but {view.name} has no outcome", session.acknowledged, view))
-        for text, tasks, view in wanted:
-            for first, end in tasks:
-                for low, high in view.seen.missing(first, end):
-                    for task, last in view.refused.missing(low, high):
-                        more = f" (nor have the ones to {last - 1})" if last > task + 1 else ""
-                        self._broken(Rule.LOST, session.last_recorded_ns, session.name, task, text + more)
 
     def _check_outcomes(self, session: SessionFacts) -> None:
         for task, outcome, at_ns in session.odd_outcomes():

@@ -42,13 +42,14 @@ from flame.core.control.state import Batch, State
 from flame.model.errors import Internal, Rejection, ResourceExhausted
 from flame.model.limits import BLOCK_TASKS, RECONNECT_GRACE_MS
 from flame.model.messages import Call, Hello, ManagerMessage, Message, Refused, Reply, Role, Welcome
-from flame.model.records import DeleteBinding, DeleteSession, PutSegment, PutSession
+from flame.model.records import DeleteBinding
 from flame.model.specs import ApplicationSpec
-from flame.model.states import TaskState
 from flame.protocol.peers import ClientLinks, PeerEnd
 from flame.session_manager.pump import Pump
 from flame.sim.checks import Checks
+from flame.sim.kills import Aim
 from flame.sim.store import SimDisk, SimStore
+from flame.sim.stored import became
 from flame.sim.story import brief
 from flame.sim.virtual import NS_PER_MS, Process, SimLink, VirtualTime
 
@@ -57,12 +58,12 @@ if TYPE_CHECKING:
 
 CLOSE = "/flame.v1.Frontend/CloseSession"
 DELETE = "/flame.v1.Frontend/DeleteSession"
-POINTS = ("before commit", "in commit", "after commit", "between effects", "in recovery")
-"""Where it can be killed, beside between two turns."""
 NO_SPACE = "refused for lack of space"
 """So often the disk was too full for what somebody asked, or for a commit."""
 _GATHER_NS = 8 * NS_PER_MS
 _SPACE_MS = 200
+_LONG_COMMIT_NS = 60 * NS_PER_MS
+"""A commit that is not survived may take so long: what was told too early has arrived by then."""
 
 
 class SimSessionManager(Process):
@@ -76,7 +77,7 @@ class SimSessionManager(Process):
         grace_is_over: called when a start stops waiting for those who were there before: they may be given up.
 
     Attributes:
-        kill_at: where it is to be killed next, or empty.
+        aim: where it is to be killed next.
         break_before: kinds of messages: where the next one of a kind is to be sent, its link breaks instead.
         counts: how often what happened.
         links: those of its peers, by number.
@@ -108,7 +109,7 @@ class SimSessionManager(Process):
         self.disk = SimDisk(settings.store_id)
         self.store = SimStore(self.disk)
         self.state: State | None = None
-        self.kill_at = ""
+        self.aim = Aim()
         self.break_before: list[type[ManagerMessage]] = []
         self.counts: Counter[str] = Counter()
         self.events = 0
@@ -156,7 +157,12 @@ class SimSessionManager(Process):
             epoch = self.store.open()
         except Internal:
             self.counts["ended by its disk"] += 1
-            self.counts[f"disk: {self.disk.crash(self._random)}"] += 1
+            self._crash()
+            self._died()
+            return
+        if self.aim.hit("after open"):
+            self.counts["killed after open"] += 1
+            self._crash()
             self._died()
             return
         snapshot = self.store.recover()
@@ -169,9 +175,11 @@ class SimSessionManager(Process):
         self._wake_at_ms = None
         self._note(f"manager starts, epoch {epoch}")
         if self.unary is not None:
-            self.unary.started()
+            self.unary.started(snapshot)
         if self._killed_at("in recovery"):
             return
+        if self.aim.at == "in grace":
+            self._later(self._random.randrange(RECONNECT_GRACE_MS * NS_PER_MS), lambda: self._killed_at("in grace"))
         if "sim" not in self.state.applications:
             self.offer(ApplicationPutRequested(request=0, name="sim", spec=self._spec))
         self.offer(TimeReached())
@@ -183,11 +191,8 @@ class SimSessionManager(Process):
         """End it at once: what is not committed is lost."""
         if self.state is None:
             return
-        crash = self.disk.crash(self._random)
-        self.counts[f"disk: {crash}"] += 1
-        self._note(f"manager dies, what was not synced is {crash}")
+        self._crash()
         self.state = self._pump = None
-        self.kill_at = ""
         self.life += 1
         self.paused_until_ns = 0
         for link in self.links.values():
@@ -200,6 +205,12 @@ class SimSessionManager(Process):
         if self.unary is not None:
             self.unary.ended()
         self._died()
+
+    def _crash(self) -> None:
+        self.aim.ended()
+        crash = self.disk.crash(self._random)
+        self.counts[f"disk: {crash}"] += 1
+        self._note(f"manager dies, what was not synced is {crash}")
 
     @property
     def now_ms(self) -> int:
@@ -261,17 +272,17 @@ class SimSessionManager(Process):
         self._requests += 1
         return self._requests
 
-    def call(self, method: str, name: str) -> None:
-        """Somebody asks for a unary call and does not wait for its answer."""
-        kind = SessionCloseRequested if method == CLOSE else SessionDeleteRequested
-        self.offer(kind(request=self.next_request(), name=name))
-
     # --- turns -------------------------------------------------------------------------------------------------------
 
-    def _later(self, delay_ns: int, do: Callable[[], None]) -> None:
+    def _later(self, delay_ns: int, do: Callable[[], object]) -> None:
         """Do something later in this life."""
         life = self.life
-        self._awake(delay_ns, lambda: do() if life == self.life else None)
+
+        def due() -> None:
+            if life == self.life:
+                do()
+
+        self._awake(delay_ns, due)
 
     def _note(self, text: str) -> None:
         if self._trace is not None:
@@ -296,6 +307,8 @@ class SimSessionManager(Process):
         if self.unary is not None and not self._pump:
             self.unary.check(self.state)
         self._do(batch.now)
+        if self.aim.kinds:
+            self.aim.look_at(batch.writes, self._random)
         if not batch.writes:
             self._finish(batch)
         elif not self._killed_at("before commit"):
@@ -310,10 +323,11 @@ class SimSessionManager(Process):
             self.counts[NO_SPACE] += 1
             self.kill()
             return
-        self._later(self._random.randrange(10_000, self.slowest_commit_ns), lambda: self._commit(batch))
+        slowest_ns = max(self.slowest_commit_ns, _LONG_COMMIT_NS) if self.aim.write else self.slowest_commit_ns
+        self._later(self._random.randrange(10_000, slowest_ns), lambda: self._commit(batch))
 
     def _commit(self, batch: Batch) -> None:
-        if self._killed_at("in commit"):
+        if self._killed_at("in commit") or self._killed_at("in its first commit"):
             return
         try:
             self.store.finish()
@@ -322,7 +336,10 @@ class SimSessionManager(Process):
             self.kill()
             return
         self.counts["commits"] += 1
-        self._count(batch)
+        self.counts.update(became(batch.writes))
+        for write in batch.writes:
+            if isinstance(write, DeleteBinding):
+                self._given_up(write.executor)
         if self.unary is not None:
             self.unary.stored(batch)
         if self._trace is not None:
@@ -331,24 +348,11 @@ class SimSessionManager(Process):
         if not self._killed_at("after commit"):
             self._finish(batch)
 
-    def _count(self, batch: Batch) -> None:
-        """Count what became of sessions and tasks."""
-        for write in batch.writes:
-            if isinstance(write, PutSession):
-                self.counts[f"session {write.record.state.name}"] += 1
-            elif isinstance(write, DeleteBinding):
-                self._given_up(write.executor)
-            elif isinstance(write, DeleteSession):
-                self.counts["session deleted"] += 1
-            elif isinstance(write, PutSegment):
-                for state in write.record.states or (write.record.state,):
-                    self.counts[f"task {TaskState(state).name}"] += 1
-
     def _finish(self, batch: Batch) -> None:
         assert self._pump is not None
         self._pump.committed(batch.turn)
         after = batch.after
-        if self.kill_at == "between effects" and len(after) > 1:
+        if self.aim.at == "between effects" and len(after) > 1:
             self._do(after[: self._random.randrange(1, len(after))])
             self._killed_at("between effects")
             return
@@ -373,9 +377,10 @@ class SimSessionManager(Process):
             self.offer(TimeReached())
 
     def _killed_at(self, point: str) -> bool:
-        if self.kill_at != point:
+        count = self.aim.hit(point)
+        if not count:
             return False
-        self.counts[f"killed {point}"] += 1
+        self.counts[count] += 1
         self.kill()
         return True
 

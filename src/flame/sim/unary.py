@@ -6,10 +6,17 @@ from random import Random
 from typing import Protocol
 
 from flame.core.control.effects import Answer, TellWatch
-from flame.core.control.events import Event, TaskCreateRequested, TaskWatchEnded, TaskWatchRequested
+from flame.core.control.events import (
+    Event,
+    SessionCloseRequested,
+    SessionDeleteRequested,
+    TaskCreateRequested,
+    TaskWatchEnded,
+    TaskWatchRequested,
+)
 from flame.core.control.state import Batch, State
 from flame.model.errors import TooLarge
-from flame.model.records import SegmentRecord
+from flame.model.records import SegmentRecord, Snapshot
 from flame.sim.clients import TOO_LARGE, stored_outcomes, too_large
 from flame.sim.history import History, digest
 from flame.sim.store import SimStore
@@ -63,6 +70,7 @@ class Frontend:
         self._cluster = cluster
         self._session_manager = session_manager
         self._creates: dict[int, tuple[bytes, Callable[[Answer | None], None]]] = {}
+        self._ends: dict[int, Callable[[Answer | None], None]] = {}
         self._watches: dict[int, Callable[[TellWatch | None], None]] = {}
         self._inputs: set[int] = set()
         self._next: dict[int, int] = {}
@@ -77,6 +85,23 @@ class Frontend:
         self._creates[request] = (task_input, answered)
         self._inputs.add(digest(task_input))
         self._session_manager.offer(TaskCreateRequested(request=request, session=session, input=task_input))
+
+    def close(self, session: str, answered: Callable[[Answer | None], None]) -> None:
+        """Close a session; `answered` as for `create`."""
+        request = self._session_manager.next_request()
+        self._ask(SessionCloseRequested(request=request, name=session), request, answered)
+
+    def delete(self, session: str, answered: Callable[[Answer | None], None]) -> None:
+        """Delete a session; `answered` as for `create`."""
+        request = self._session_manager.next_request()
+        self._ask(SessionDeleteRequested(request=request, name=session), request, answered)
+
+    def _ask(self, event: Event, request: int, answered: Callable[[Answer | None], None]) -> None:
+        if self._session_manager.state is None:
+            self._soon(lambda: answered(None))
+            return
+        self._ends[request] = answered
+        self._session_manager.offer(event)
 
     def watch(self, session: str, task: int, told: Callable[[TellWatch | None], None]) -> int:
         """Watch a task; `told` with None when the session manager ended."""
@@ -102,8 +127,10 @@ class Frontend:
 
     def answer(self, effect: Answer) -> None:
         """A request is answered."""
-        if effect.request in self._creates:
-            _, answered = self._creates.pop(effect.request)
+        answered = self._ends.pop(effect.request, None)
+        if answered is None:
+            _, answered = self._creates.pop(effect.request, (b"", None))
+        if answered is not None:
             self._deliver(lambda: answered(effect), lambda: answered(None))
 
     def tell(self, effect: TellWatch) -> None:
@@ -128,8 +155,9 @@ class Frontend:
             if isinstance(effect, Answer) and effect.task:
                 self._made(effect.session, effect.task, self._creates[effect.request][0])
 
-    def started(self) -> None:
-        """A session manager has started: tasks may be there of which nobody was told."""
+    def started(self, snapshot: Snapshot) -> None:
+        """A session manager has started on what it found: tasks may be there of which nobody was told."""
+        self._cluster.history.promises.found(self._cluster.time.now_ns, snapshot)
         state = self._session_manager.state
         for session in state.sessions.values() if state is not None else ():
             block = session.own_block
@@ -155,8 +183,10 @@ class Frontend:
 
     def ended(self) -> None:
         """The session manager has ended: whoever waits is told nothing more."""
-        waiting = [answered for _, answered in self._creates.values()] + list(self._watches.values())
+        creates = [answered for _, answered in self._creates.values()]
+        waiting = [*creates, *self._ends.values(), *self._watches.values()]
         self._creates.clear()
+        self._ends.clear()
         self._watches.clear()
         for told in waiting:
             self._soon(lambda told=told: told(None))  # type: ignore[misc]
@@ -239,6 +269,8 @@ class UnaryClient:
             self._later(_AGAIN_MS, lambda: self._watch(task) if self._watched.get(task) == serial else None)
         elif told.last:
             del self._watched[task]
+            if told.error is None:
+                self._cluster.history.promises.told_ended(self._cluster.time.now_ns, str(told.session), task)
             self._look(task, told)
 
     def _look(self, task: int, told: TellWatch) -> None:

@@ -88,7 +88,7 @@ class SessionPlan(msgspec.Struct, kw_only=True):
         mapped: it submits through a feed, as a `map` does.
         others: so many other clients submit to the session too, a part of the tasks each.
         readers: so many other clients read all results.
-        unary: so many tasks a unary client creates and watches, one by one.
+        unary: so many tasks a unary client creates and watches, one by one; the session ends by unary calls then.
     """
 
     name: str

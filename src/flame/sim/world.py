@@ -1,11 +1,13 @@
 """A whole simulated cluster, made from a seed, with everything that goes wrong in it."""
 
 from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 from random import Random
 
 import msgspec
 
+from flame.core.control.effects import Answer
 from flame.core.control.entities import Settings
 from flame.core.control.invariants import left_in
 from flame.core.control.state import State
@@ -16,7 +18,7 @@ from flame.protocol.runs import Run
 from flame.sim.clients import SimClient, SimReader, stored_outcomes
 from flame.sim.deaths import Deaths
 from flame.sim.executors import SimExecutor
-from flame.sim.faults import FAULTS, Faults
+from flame.sim.faults import FAULTS, MORE, Faults
 from flame.sim.history import History, Violation, digest
 from flame.sim.nodes import SimNode
 from flame.sim.session_manager import CLOSE, SimSessionManager
@@ -34,6 +36,8 @@ _QUIET_MS = (3_000, 10_000, 40_000)
 _STEPS = 32
 """How often it is looked whether all is done."""
 _LEASE_MS = 3_000
+_NEXT_KILL_MS = 200
+"""Who is to be killed once more is back so soon, or there would be no time for that."""
 _MARGIN_NS = (LEASE_MARGIN_MS - 2) * NS_PER_MS
 """After the end of its lease an executor may be given up; the session manager counts in whole milliseconds."""
 
@@ -132,7 +136,7 @@ class World:
         """Each seed has few kinds of faults, so that some have only one: what is never true must be seen alone."""
         chosen = random.sample(kinds, min(len(kinds), random.choice((1, 2, 4, len(kinds))))) if kinds else []
         for _ in range(random.randrange(1, most + 1) if chosen and most else 0):
-            kind = random.choice(chosen)
+            (kind,) = random.choices(chosen, [MORE.get(kind, 1) for kind in chosen])
             self.time.after(
                 random.randrange(1, _SPAN_MS * NS_PER_MS),
                 lambda kind=kind: self._faults.happen(kind),  # type: ignore[misc]
@@ -203,6 +207,11 @@ class World:
                 client.open(plan, f"{session.key}'", create=False)
                 client.read(plan.name, f"{session.key}'/all")
 
+    def call(self, method: str, name: str, answered: Callable[[Answer | None], None]) -> None:
+        """Somebody closes or deletes a session by a unary call."""
+        ask = self._frontend.close if method == CLOSE else self._frontend.delete
+        ask(name, answered)
+
     def bound(self, process: SimExecutor) -> None:
         """A process is there."""
         now_ns = self.time.now_ns
@@ -249,6 +258,8 @@ class World:
 
     def _session_manager_died(self) -> None:
         down_ms = self.random.choice((1, 50, 500, 2_500, 5_000))
+        if self.session_manager.aim.waits:
+            down_ms = min(down_ms, _NEXT_KILL_MS)
         self.time.after(down_ms * NS_PER_MS, self._start_session_manager)
 
     def _start_session_manager(self) -> None:
@@ -321,9 +332,13 @@ class World:
             session = state.sessions_by_name.get(name) if state is not None else None
             if session is not None and session.open:
                 self.history.close_asked(str(session.record.number))
-                self.session_manager.call(CLOSE, name)
+                self._frontend.close(name, self._closed)
         if names:
             self.time.after(1_000 * NS_PER_MS, self._close_abandoned)
+
+    def _closed(self, answer: Answer | None) -> None:
+        if answer is not None and answer.error is None:
+            self.history.promises.close_answered(self.time.now_ns, str(answer.session))
 
     # --- checking ----------------------------------------------------------------------------------------------------
 
@@ -377,7 +392,9 @@ class World:
 
     def _tell_what_is_stored(self, store: SimStore) -> None:
         """Say to the history what the store has."""
-        for record in store.recover().sessions:
+        snapshot = store.recover()
+        self.history.promises.found(self.time.now_ns, snapshot)
+        for record in snapshot.sessions:
             after = 0
             while segments := store.read_segments(record.number, after, 1 << 30):
                 for segment in segments:
