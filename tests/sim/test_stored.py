@@ -117,6 +117,16 @@ def test_a_task_that_has_ended_for_a_watcher_has_an_outcome_in_every_store_from_
     assert broken.texts == ["1/3 a watcher was told that it has ended, and the store has no outcome"]
 
 
+def test_a_task_that_has_ended_for_a_watcher_is_shown_with_an_outcome() -> None:
+    broken = Broken()
+    broken.promises.unfinished(4, "1", 3)
+    broken.promises.told_ended(5, "1", 3)
+    broken.promises.unfinished(6, "1", 4)
+    assert not broken.texts
+    broken.promises.unfinished(6, "1", 3)
+    assert broken.texts == ["1/3 a watcher was told that it has ended, and it is shown without an outcome"]
+
+
 # --- what a client hears ---------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from flame.model.records import (
     PutSession,
     Write,
 )
+from flame.sim.virtual import NS_PER_MS
 
 POINTS = ("before commit", "in commit", "after commit", "between effects")
 """Points of a turn."""
@@ -33,6 +34,8 @@ WRITES: tuple[type[Write], ...] = (
 """Kinds of writes that it is killed with."""
 _AROUND_A_WRITE = ("before commit", "in commit", "in commit", "after commit")
 """With a write, it is most telling to end where what was told too early has arrived, and nothing is durable."""
+_LONG_COMMIT_NS = 60 * NS_PER_MS
+"""So long may that take, that what was told too early arrives."""
 
 
 class Aim:
@@ -42,7 +45,6 @@ class Aim:
         at: a point, or empty.
         then: the point of its next start where it is to be killed again, or empty.
         kinds: of writes; the next batch that has one of them chooses a point of its turn.
-        write: whether a batch has chosen the point.
 
     Example:
         >>> aim = Aim()
@@ -61,10 +63,9 @@ class Aim:
         """Whether the next one is to be killed as well."""
         return bool(self.at or self.kinds)
 
-    @property
-    def write(self) -> bool:
-        """Whether the batch under way has chosen the point."""
-        return bool(self.at and self._kind)
+    def slowest_ns(self, usual_ns: int) -> int:
+        """The longest commit of the batch under way, in ns; one that has chosen the point is not survived."""
+        return max(usual_ns, _LONG_COMMIT_NS) if self.at and self._kind else usual_ns
 
     def clear(self) -> None:
         """It is not to be killed any more."""

@@ -62,8 +62,6 @@ NO_SPACE = "refused for lack of space"
 """So often the disk was too full for what somebody asked, or for a commit."""
 _GATHER_NS = 8 * NS_PER_MS
 _SPACE_MS = 200
-_LONG_COMMIT_NS = 60 * NS_PER_MS
-"""A commit that is not survived may take so long: what was told too early has arrived by then."""
 
 
 class SimSessionManager(Process):
@@ -323,8 +321,9 @@ class SimSessionManager(Process):
             self.counts[NO_SPACE] += 1
             self.kill()
             return
-        slowest_ns = max(self.slowest_commit_ns, _LONG_COMMIT_NS) if self.aim.write else self.slowest_commit_ns
-        self._later(self._random.randrange(10_000, slowest_ns), lambda: self._commit(batch))
+        self._later(
+            self._random.randrange(10_000, self.aim.slowest_ns(self.slowest_commit_ns)), lambda: self._commit(batch)
+        )
 
     def _commit(self, batch: Batch) -> None:
         if self._killed_at("in commit") or self._killed_at("in its first commit"):

@@ -109,6 +109,12 @@ class Promises:
         elif open and told.closed_ns is not None and told.closed_ns < asked_ns:
             self._broken(at_ns, name, 0, f"it is shown open, and {told.closed()}")
 
+    def unfinished(self, at_ns: int, name: str, task: int) -> None:
+        """Somebody who looked at the task just now was shown no outcome."""
+        told = self._told.get(name)
+        if told is not None and task in told.ended:
+            self._broken(at_ns, name, task, "a watcher was told that it has ended, and it is shown without an outcome")
+
     def found(self, at_ns: int, snapshot: Snapshot) -> None:
         """A store as it is read at a start, or at the end."""
         sessions = {str(record.number): record for record in snapshot.sessions}

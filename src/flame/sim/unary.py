@@ -120,8 +120,12 @@ class Frontend:
 
     def outcome(self, session: int, task: int) -> SegmentRecord | None:
         """The segment that has the outcome of a task, where the session is still there."""
+        return self._session_manager.store.read_outcome(session, task) if self.has(session) else None
+
+    def has(self, session: int) -> bool:
+        """Whether the session is still there."""
         state = self._session_manager.state
-        return self._session_manager.store.read_outcome(session, task) if state and session in state.sessions else None
+        return state is not None and session in state.sessions
 
     # --- what the session manager says -------------------------------------------------------------------------------
 
@@ -277,7 +281,9 @@ class UnaryClient:
         """As `GetTask`: what was told to be over has an outcome, unless somebody has the session deleted."""
         history, now_ns, name = self._cluster.history, self._cluster.time.now_ns, str(self._number)
         segment = self._frontend.outcome(self._number, task) if told.session == self._number else None
-        if segment is None:
-            history.refused(now_ns, name, self.key, task, 1)
-        else:
+        if segment is not None:
             history.saw(now_ns, name, self.key, task, [stored_outcomes(segment)[task - segment.first]])
+            return
+        history.refused(now_ns, name, self.key, task, 1)
+        if told.error is None and self._frontend.has(told.session):
+            history.promises.unfinished(now_ns, str(told.session), task)
