@@ -10,7 +10,7 @@ def test_at_a_point_and_at_no_other() -> None:
     aim = Aim()
     assert not aim.hit("in commit")
     aim.at = "in commit"
-    assert not aim.write
+    assert aim.slowest_ns(5) == 5
     assert [aim.hit(point) for point in POINTS] == ["", "killed in commit", "", ""]
     aim.ended()
     assert not aim.hit("in commit")
@@ -31,10 +31,10 @@ def test_with_a_kind_of_write_each_in_a_life_of_its_own() -> None:
     aim, random = Aim(), Random(1)
     aim.kinds = [DeleteBinding, PutSegment, DeleteSession]
     aim.look_at([], random)
-    assert not aim.write
+    assert aim.slowest_ns(5) == 5
     for kind, write in ((DeleteSession, DeleteSession(1)), (DeleteBinding, DeleteBinding("e"))):
         aim.look_at([write], random)
-        assert aim.write
+        assert aim.slowest_ns(5) > 5
         assert [aim.hit(point) for point in POINTS if point == aim.at] == [f"killed with {kind.__name__}"]
         aim.ended()
         assert aim.waits

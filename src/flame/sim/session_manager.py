@@ -321,9 +321,8 @@ class SimSessionManager(Process):
             self.counts[NO_SPACE] += 1
             self.kill()
             return
-        self._later(
-            self._random.randrange(10_000, self.aim.slowest_ns(self.slowest_commit_ns)), lambda: self._commit(batch)
-        )
+        slowest_ns = self.aim.slowest_ns(self.slowest_commit_ns)
+        self._later(self._random.randrange(10_000, slowest_ns), lambda: self._commit(batch))
 
     def _commit(self, batch: Batch) -> None:
         if self._killed_at("in commit") or self._killed_at("in its first commit"):
