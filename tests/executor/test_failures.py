@@ -21,6 +21,21 @@ class Strange(Exception):
         raise RuntimeError("no text")
 
 
+class Meta(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no module")
+
+
+class Nameless(Exception, metaclass=Meta):
+    pass
+
+
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("leaves")
+
+
 def test_type_message_and_traceback() -> None:
     record = failure_of(caught(ValueError("bad")), "the import failed")
     assert (record.type, record.message) == ("ValueError", "the import failed: bad")
@@ -31,6 +46,8 @@ def test_type_message_and_traceback() -> None:
 
 def test_an_exception_without_a_readable_message() -> None:
     assert "cannot be shown" in failure_of(caught(Strange())).message
+    assert "cannot be shown: SystemExit" in failure_of(caught(Leaving())).message
+    assert failure_of(caught(Nameless("x"))).type == "Exception"
     assert failure_of(caught(KeyError()), "doing it").message == "doing it"
 
 

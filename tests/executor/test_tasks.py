@@ -71,6 +71,17 @@ def test_each_task_gets_its_input() -> None:
     assert b"".join(blob for _, blob in bench.outputs()) == b"accc"
 
 
+class NoBytes(bytes):
+    def __bytes__(self) -> bytes:
+        raise RuntimeError("no bytes")
+
+
+def released() -> memoryview:
+    view = memoryview(b"ab")
+    view.release()
+    return view
+
+
 @pytest.mark.parametrize(
     ("output", "succeeds"),
     [
@@ -78,6 +89,8 @@ def test_each_task_gets_its_input() -> None:
         (b"x" * 5001, False),
         (bytearray(b"ab"), True),
         (memoryview(b"ab"), True),
+        (NoBytes(b"ab"), False),
+        (released(), False),
         ("ab", False),
         (5, False),
     ],

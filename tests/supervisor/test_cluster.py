@@ -1,17 +1,20 @@
 """What `flame up` checks before it starts anything; the rest is in `tests/cli/test_cluster_commands.py`."""
 
 import os
+import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flame.config import processes
+from flame.config import paths, processes
 from flame.model.errors import ConfigurationError, FailedPrecondition, InvalidArgument, Unavailable
 from flame.supervisor import cluster
 from flame.supervisor.settings import Settings
+from tests.support import wait_until_true
 
 Running = Callable[..., Settings]
 
@@ -183,21 +186,20 @@ def running(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runnin
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a dead socket"])
-def test_a_session_manager_whose_socket_was_removed_is_started_again(running: Running, instead: str) -> None:
-    settings = running()
+def test_a_session_manager_whose_socket_was_removed_listens_again(running: Running, instead: str) -> None:
+    settings = running("memory")
     before = cluster.status(settings.data_dir).pids
     os.unlink(settings.socket_path)
     if instead == "a dead socket":
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(settings.socket_path)
-    assert not cluster.status(settings.data_dir).running
+    wait_until_true(lambda: cluster.status(settings.data_dir).running)
     said: list[str] = []
     cluster.up(settings, lambda _: True, said.append)
-    pid = before["session-manager"]
-    assert said == [f"the socket of the session manager was gone: starting that again (pid {pid} ends)"]
-    after = cluster.status(settings.data_dir)
-    assert after.running
-    assert {name for name, pid in after.pids.items() if pid != before[name]} == {"session-manager"}
+    assert said == []
+    assert cluster.status(settings.data_dir).pids == before
+    log = Path(paths.log_file(settings.data_dir, "session-manager")).read_text()
+    assert log.count("its file was removed, listening there again") == 1
 
 
 def test_a_session_manager_that_is_slow_is_left_alone(running: Running) -> None:
@@ -214,6 +216,26 @@ def test_a_session_manager_that_is_slow_is_left_alone(running: Running) -> None:
     assert cluster.status(settings.data_dir).pids == before
 
 
+def test_a_running_cluster_whose_configuration_is_gone_is_not_given_another(running: Running) -> None:
+    settings = running("memory")
+    before = cluster.status(settings.data_dir).pids
+    shutil.rmtree(f"{settings.data_dir}/conf")
+    with pytest.raises(FailedPrecondition, match="the configuration of the running cluster is lost"):
+        cluster.up(settings, lambda _: True, print)
+    assert cluster.status(settings.data_dir).pids == before
+
+
+@pytest.mark.parametrize("component", ["supervisor", "executor-manager", "session-manager"])
+def test_down_ends_what_is_stopped(running: Running, component: str) -> None:
+    settings = running()
+    pid = cluster.status(settings.data_dir).pids[component]
+    os.kill(pid, signal.SIGSTOP)
+    began_s = time.monotonic()
+    cluster.down(settings.data_dir)
+    assert time.monotonic() - began_s < cluster.DOWN_TIMEOUT_S / 2
+    assert not any(cluster.status(settings.data_dir).pids.values())
+
+
 def test_what_stands_in_the_place_of_a_socket_is_not_touched(running: Running) -> None:
     settings = running()
     before = cluster.status(settings.data_dir).pids
@@ -222,13 +244,4 @@ def test_what_stands_in_the_place_of_a_socket_is_not_touched(running: Running) -
     with pytest.raises(FailedPrecondition, match=r"not the socket of the session manager .*remove what stands there"):
         cluster.up(settings, lambda _: True, print)
     assert Path(settings.socket_path).read_text() == "mine"
-    assert cluster.status(settings.data_dir).pids == before
-
-
-def test_a_session_manager_without_a_socket_keeps_what_it_has_in_memory(running: Running) -> None:
-    settings = running("memory")
-    before = cluster.status(settings.data_dir).pids
-    Path(settings.socket_path).unlink()
-    with pytest.raises(FailedPrecondition, match="loses what it has in memory"):
-        cluster.up(settings, lambda _: True, print)
     assert cluster.status(settings.data_dir).pids == before

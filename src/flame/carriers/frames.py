@@ -198,10 +198,15 @@ class FramesListener:
         self._server = server
         self._links = links
 
+    @property
+    def lost(self) -> bool:
+        """Whether the file of its Unix socket leads to it no more: it was removed or replaced."""
+        return self._inode is not None and _inode(self._path) != self._inode
+
     async def stop(self) -> None:
         """Stop listening and abort its links; a Unix socket's file is removed, unless it is another's by now."""
         self._server.close()
-        if self._inode is not None and _inode(self._path) == self._inode:
+        if self._inode is not None and not self.lost:
             os.unlink(self._path)
         self._links.stopped = True
         links = tuple(self._links.open)

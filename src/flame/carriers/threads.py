@@ -5,6 +5,7 @@ the socket themselves as long as it takes everything. No event loop: fewer milli
 message. Nothing is made at import, so a forked child opens its own links.
 """
 
+import errno
 import os
 import select
 import socket
@@ -31,6 +32,8 @@ GUEST_PAUSE_S: Final = 0.002
 """How long the I/O thread leaves the socket alone after a guest has left: for the next one."""
 LINGER_S: Final = 5.0
 """How long a closed link waits for the other side to take what was sent and close too."""
+_LOOK_S: Final = 1.0
+"""How often the I/O thread looks whether the descriptors are still the link's, where nothing else wakes it."""
 _VECTORS: Final = 64
 """Buffers handed to the operating system at a time."""
 
@@ -93,6 +96,7 @@ class FramesThreadLink:
     def __init__(self, connection: socket.socket, received: Received, closed: Closed) -> None:
         connection.setblocking(False)
         self._socket = connection
+        self._inode = os.fstat(connection.fileno()).st_ino
         self._received = received
         self._closed = closed
         self._decoder = FrameDecoder()
@@ -187,6 +191,10 @@ class FramesThreadLink:
 
     def _write(self, buffers: Sequence[bytes | memoryview]) -> int:
         """Hand bytes to the operating system; return how many it took. A broken connection swallows all."""
+        if not self._is_ours():
+            self._sending = False
+            self._lost = True
+            return sum(map(len, buffers))
         try:
             return self._socket.sendmsg(buffers)
         except (BlockingIOError, InterruptedError):
@@ -218,8 +226,19 @@ class FramesThreadLink:
         self._wake()
 
     def _wake(self) -> None:
-        if not self._over:
+        if not self._over and self._is_ours():
             os.eventfd_write(self._wakeup, 1)
+
+    def _is_ours(self) -> bool:
+        """Whether the socket's descriptor still leads to the socket.
+
+        Whoever closes what is not their own may have opened something else by now that has its number: that must not
+        get the frames, nor lose its bytes. The I/O thread does not hear of it: in `poll`, it still has the old socket.
+        """
+        try:
+            return os.fstat(self._socket.fileno()).st_ino == self._inode
+        except OSError:
+            return False
 
     # --- the I/O thread ---
 
@@ -240,10 +259,13 @@ class FramesThreadLink:
                 self._outbox_bytes = 0
                 if self._reader is _Reader.GUEST:
                     self._turn_out()
-                with suppress(OSError):  # of whoever closes what is not its own, the link's owner has to hear too
-                    self._socket.close()
-                with suppress(OSError):
-                    os.close(self._wakeup)
+                if self._is_ours():
+                    with suppress(OSError):  # of whoever closes what is not its own, the link's owner has to hear too
+                        self._socket.close()
+                    with suppress(OSError):
+                        os.close(self._wakeup)
+                else:
+                    self._socket.detach()
                 self._drained.notify_all()
             self._closed(self._reason)
 
@@ -254,6 +276,8 @@ class FramesThreadLink:
         deadline_s: float | None = None
         shut = False
         while True:
+            if not self._is_ours():
+                raise OSError(errno.EBADF, "somebody else closed the descriptors of this link")
             with self._lock:
                 self._write_outbox()
                 if self._aborted or self._ended:
@@ -272,7 +296,7 @@ class FramesThreadLink:
             if left_s is not None and left_s <= 0:
                 return
             pause_s = left_s if reads else GUEST_PAUSE_S
-            events = poll.poll(None if pause_s is None else pause_s * 1000)
+            events = poll.poll((_LOOK_S if pause_s is None else min(pause_s, _LOOK_S)) * 1000)
             if not self._handle(events, reads):
                 return
 
@@ -321,6 +345,8 @@ class FramesThreadLink:
 
     def _read(self) -> bool:
         """Read and deliver what has arrived; return whether there may be more."""
+        if not self._is_ours():
+            return False
         try:
             nbytes = self._socket.recv_into(self._decoder.buffer())
         except (BlockingIOError, InterruptedError):

@@ -24,7 +24,7 @@ def failure_of(error: BaseException, prefix: str = "") -> FailureRecord:
     """
     try:
         message = str(error)
-    except Exception as second:  # a user's __str__ may fail too
+    except BaseException as second:  # a user's __str__ may fail too
         message = f"(its message cannot be shown: {type(second).__name__})"
     return FailureRecord(
         message=(f"{prefix}: {message}" if prefix and message else prefix or message)[:MAX_ERROR_CHARS],
@@ -35,15 +35,18 @@ def failure_of(error: BaseException, prefix: str = "") -> FailureRecord:
 
 def type_name(kind: type) -> str:
     """The qualified name of a type, as the user knows it."""
-    module = kind.__module__
-    return kind.__qualname__ if module in ("builtins", SCRIPT_MODULE) else f"{module}.{kind.__qualname__}"
+    try:
+        module, name = kind.__module__, kind.__qualname__
+    except BaseException:  # its metaclass is the user's too
+        return "Exception"
+    return name if module in ("builtins", SCRIPT_MODULE) else f"{module}.{name}"
 
 
 def _traceback(error: BaseException) -> str:
     try:
         shown = traceback.TracebackException(type(error), error, _users(error.__traceback__), compact=True)
         text = "".join(shown.format())
-    except Exception as second:
+    except BaseException as second:
         text = f"(the traceback cannot be shown: {type(second).__name__})"
     if len(text) > MAX_ERROR_CHARS:
         text = _CUT + text[len(_CUT) - MAX_ERROR_CHARS :]

@@ -106,7 +106,11 @@ class TaskLoop:
             message = f"on_task_invoke returned {kind}; it must return bytes, bytearray, memoryview or None"
             self._fail(run, task, FailureRecord(message, type="TypeError"))
             return
-        data = bytes(output)
+        try:
+            data = bytes(output)
+        except BaseException as error:  # a memoryview may be released, a subclass of bytes do anything
+            self._fail(run, task, failure_of(error, "the output cannot be read"))
+            return
         limit_bytes = self._half.max_task_bytes
         if len(data) > limit_bytes:
             message = f"the output has {len(data)} bytes; the limit is {limit_bytes} bytes (max_task_bytes)"

@@ -61,7 +61,7 @@ class Exit(NamedTuple):
         exit_code: None where a signal ended it, or it never ran.
         signal: number of the signal, or 0.
         failure: why it could not be started, or empty.
-        killed: it ended with its fork server, for no fault of its own.
+        killed: it ended with its fork server, or this node had no room to start it: for no fault of its own.
     """
 
     exit_code: int | None
@@ -318,7 +318,9 @@ class Launcher:
                 process.pid = pid
                 self._started(key, pid)
             case ProcessExited(exit_code=exit_code, signal=number, failure=failure):
-                self._bury(key, process, Exit(exit_code, number, failure))
+                if failure:  # no process or memory was free: this node's fault, not the session's
+                    self._log(failure)
+                self._bury(key, process, Exit(exit_code, number, failure, killed=bool(failure)))
 
     # --- ends ------------------------------------------------------------------------------------------------------
 

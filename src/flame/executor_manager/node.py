@@ -129,7 +129,7 @@ class Node:
         except OSError as error:
             failure = f"executor {key[0]} cannot be started on this node: {error}"
             self._log(failure)
-            self.exited(key, Exit(None, 0, failure))
+            self.exited(key, Exit(None, 0, failure, killed=True))
             return
         self._half.opened(*key, table, log_path)
 

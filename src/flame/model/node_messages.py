@@ -41,7 +41,8 @@ class ExecutorExited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         left: it ended as asked, after session leave.
         failure: `FailureRecord` JSON of a start or session enter that failed, or empty.
         killed: its node ended it, for no fault of the process (an orderly stop, the end of the lease, `EndExecutor`,
-            or its fork server died): it counts neither as a death of a task nor as a failed start.
+            or its fork server died) or could not start it (`failure` says why): it counts neither as a death of a task
+            nor as a failed start.
     """
 
     executor: str

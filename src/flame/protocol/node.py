@@ -271,7 +271,7 @@ class NodeHalf:
         table = hosted.table
         record = _failure(hosted, failure, exit_code, signal)
         # What this node ended is no death of the task that ran: the task is not to blame, and runs again.
-        killed = hosted.killed and not record
+        killed = hosted.killed and (not record or bool(failure))
         self.exits[key] = ExecutorExited(
             executor=executor,
             binding=binding,

@@ -6,7 +6,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flame.config.components import SessionManagerConfig
 from flame.core.control.entities import Application, Settings
 from flame.core.control.recovery import recover
 from flame.core.control.state import State
+from flame.model.errors import FlameError
 from flame.model.limits import MAX_STRANGERS, RESIDENT_INPUT_BYTES, RESULT_WINDOW_BYTES
 from flame.model.messages import Hello, Welcome
 from flame.model.records import ApplicationRecord, PutApplication
@@ -28,6 +30,9 @@ from flame.session_manager.driver import Clock, Driver
 from flame.session_manager.frontend import Frontend
 from flame.session_manager.links import Reception
 from flame.stores.port import Store
+
+_LOOK_S = 1.0
+"""How often it is looked whether the file of the socket is there."""
 
 _log = logging.getLogger("flame.session_manager")
 
@@ -122,8 +127,10 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
 
             ours = (reception.connected, frontend, welcome, reception.warn, backlog)
             listeners.append(await serve_grpc(config.grpc, *ours))
-        listeners.append(await frames.serve(endpoint, reception.connected, backlog))
-        frames_endpoint = listeners[-1].endpoint
+        who = (reception.connected, backlog)
+        frames_listener = await frames.serve(endpoint, *who)
+        listeners.append(frames_listener)
+        frames_endpoint = frames_listener.endpoint
         _log.info(
             "session manager %s: epoch %d, %s, %d sessions, pid %d",
             ", ".join(listener.endpoint for listener in listeners),
@@ -132,11 +139,35 @@ async def _serve(config: SessionManagerConfig, store: Store, epoch: int) -> None
             len(state.sessions),
             os.getpid(),
         )
-        await stop.wait()
+        await _keep_listening(stop, frames_listener, listeners, lambda: frames.serve(endpoint, *who))
     finally:
         for listener in listeners:
             await listener.stop()
         driver.close()
+
+
+async def _keep_listening(
+    stop: asyncio.Event,
+    listener: frames.FramesListener,
+    listeners: list[Listener],
+    serve: Callable[[], Awaitable[frames.FramesListener]],
+) -> None:
+    """Until the stop, listen again wherever the file of the socket is gone: new executors could not come any more."""
+    said = ""
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK_S)
+        if stop.is_set() or not listener.lost:
+            continue
+        try:
+            listener = await serve()
+            listeners.append(listener)
+            now = f"{listener.endpoint}: its file was removed, listening there again"
+        except FlameError as error:
+            now = f"nobody can connect any more: {error}"
+        if now != said or not listener.lost:
+            _log.warning("%s", now)
+            said = now
 
 
 def _default_endpoint(data_dir: str) -> str:

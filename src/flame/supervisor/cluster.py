@@ -71,7 +71,7 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
         say: gets a line for everything that was repaired.
 
     Raises:
-        FailedPrecondition: this is not Linux, or the session manager's socket cannot be repaired without a loss.
+        FailedPrecondition: this is not Linux, or something else is where its socket was.
         ConfigurationError: the data directory cannot be used.
         Unavailable: it did not answer in time, a component does not work, or it was stopped meanwhile. Nothing that
             was started here is left running.
@@ -82,8 +82,10 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
     make_data_dir(data_dir)
     before = status(data_dir)
     found = {name: pid for name, pid in before.pids.items() if pid}
-    if found and not before.pids[SUPERVISOR]:
-        settings = _settings_of(data_dir, settings, say)
+    if found and (not before.pids[SUPERVISOR] or before.pids[SESSION_MANAGER]):  # else it may be writing them
+        running = _settings_of(data_dir, settings, say)
+        _check_socket(running.socket_path, before.pids[SESSION_MANAGER])
+        settings = settings if before.pids[SUPERVISOR] else running
     log_sizes = {name: _size(paths.log_file(data_dir, name)) for name in before.pids}
     started = 0
     try:
@@ -92,8 +94,6 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
                 started = _start_supervisor(settings)
             if found:
                 say(f"the supervisor was gone: started a new one (pid {started})")
-        if found:
-            _repair_socket(_settings_of(data_dir, settings, lambda _: None), before.pids[SESSION_MANAGER], say)
         cluster = _wait_ready(settings, ready, say, started, timeout_s, log_sizes)
     except BaseException:
         # What ran before, or was started by somebody else, goes on; its supervisor goes on trying.
@@ -137,6 +137,7 @@ def down(data_dir: str, timeout_s: float = DOWN_TIMEOUT_S) -> int:
 def _end_supervisor(data_dir: str, pid: int, deadline_s: float) -> None:
     try:
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # one that is stopped heeds the other only then
     except ProcessLookupError:
         return
     except PermissionError:
@@ -230,6 +231,11 @@ def _settings_of(data_dir: str, wanted: Settings, say: Say) -> Settings:
         session_manager = load(Path(paths.configuration_file(data_dir, SESSION_MANAGER)), SessionManagerConfig)
         executor_manager = load(Path(paths.configuration_file(data_dir, EXECUTOR_MANAGER)), ExecutorManagerConfig)
     except FlameError as error:
+        if status(data_dir).pids[SUPERVISOR]:  # it writes them at its start only, and components do not start without
+            raise FailedPrecondition(
+                f"{error.message}: the configuration of the running cluster is lost",
+                hint="if the data directory was renamed, move it back; else `flame down` and `flame up`",
+            ) from None
         say(f"the settings of the running cluster are lost, taking new ones: {error}")
         return wanted
     settings = Settings(
@@ -244,27 +250,17 @@ def _settings_of(data_dir: str, wanted: Settings, say: Say) -> Settings:
     return settings
 
 
-def _repair_socket(running: Settings, pid: int, say: Say) -> None:
-    """Restart a session manager (0 for none) that nobody reaches any more because the file of its socket is gone.
+def _check_socket(path: str, pid: int) -> None:
+    """See that a session manager (0 for none) can listen again where the file of its socket was removed.
 
     Raises:
-        FailedPrecondition: something else is in the file's place, or a restart would lose what is in memory.
+        FailedPrecondition: something else is in the file's place.
     """
-    path = running.socket_path
-    if not pid or not socket_file.lost(path, pid):
-        return
-    if not socket_file.replaceable(path):
+    if pid and socket_file.lost(path, pid) and not socket_file.replaceable(path):
         raise FailedPrecondition(
             f"{path}: this is not the socket of the session manager (pid {pid}) any more",
             hint="remove what stands there, and run `flame up` again",
         )
-    if running.mode == "memory":
-        raise FailedPrecondition(
-            f"{path}: the socket of the session manager was removed; to start it again loses what it has in memory",
-            hint="let those who are connected finish, then run `flame down` and `flame up`",
-        )
-    say(f"the socket of the session manager was gone: starting that again (pid {pid} ends)")
-    loop.kill(pid)  # all it has acknowledged is stored; an end by itself could look as if it did not work
 
 
 def _any_port(address: str) -> bool:

@@ -107,3 +107,4 @@ class Component:
         if self.pid and not self.gone():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal_number)
+                os.kill(self.pid, signal.SIGCONT)  # one that is stopped heeds it only then

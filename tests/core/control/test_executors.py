@@ -10,6 +10,7 @@ from flame.core.control.effects import DropExecutorLink
 from flame.core.control.events import ExecutorLost, ExecutorSaid
 from flame.model.chunk import unpack
 from flame.model.client_messages import CancelTasks, ChunkAcknowledged, Segment, TasksCancelled
+from flame.model.errors import FailureRecord
 from flame.model.executor_messages import (
     AcknowledgeReport,
     AssignTasks,
@@ -20,8 +21,8 @@ from flame.model.executor_messages import (
     RetractTasks,
     SessionLeft,
 )
-from flame.model.limits import LEAVE_TIMEOUT_MS, MAX_HOST_ENDS
-from flame.model.node_messages import EndExecutor
+from flame.model.limits import LEAVE_TIMEOUT_MS, MAX_HOST_ENDS, MAX_START_FAILURES
+from flame.model.node_messages import BindExecutor, EndExecutor
 from flame.model.ranges import HeldRange
 from flame.model.states import ExecutorState, TaskState
 from tests.core.harness import Core, assigned_ranges, one_session, outcome
@@ -183,6 +184,21 @@ def test_what_its_node_killed_counts_neither_as_a_death_nor_as_a_failed_start() 
     assert session.start_failures == 0
     assert session.unfinished == 10
     assert len(core.assigned()) == 1, "another one starts at once"
+
+
+def test_a_node_that_has_no_room_to_start_a_process_costs_a_pause_and_no_task() -> None:
+    core = one_session(cpu=1, tasks=3)
+    session = core.session("app-000001")
+    failure = FailureRecord("executor cannot be started on this node: too many open files").encode()
+    for _ in range(2 * MAX_START_FAILURES):
+        (executor,) = session.bindings
+        core.take()
+        core.exit(executor, killed=True, entered=False, failure=failure)
+        assert not core.sent(BindExecutor), "not at once"
+        core.advance(1_000)
+        assert len(core.sent(BindExecutor)) == 1
+    assert session.start_failures == 0
+    assert session.unfinished == 3
 
 
 def test_what_runs_whenever_its_host_ends_fails_in_the_end() -> None:

@@ -39,6 +39,8 @@ from flame.model.states import ExecutorState, TaskState
 LINK_END_MS = 1_000
 _KILL_GRACE_MS = 1_000
 _FIRST_BACK_OFF_MS = 20
+_NODE_BACK_OFF_MS = 1_000
+"""After a start that a node had no room for: it may last, and nobody is to blame who could be failed."""
 _TASK_TIME_WEIGHT = 0.25
 _FINISHED = bytes((TaskState.SUCCEED, TaskState.FAILED))
 
@@ -343,8 +345,11 @@ def end_binding(state: State, turn: Turn, binding: Binding, exit: ExecutorExited
     if exit is not None:
         acknowledge = AcknowledgeExit(executor=exit.executor, binding=exit.binding)
         turn.node(executor.node, acknowledge)
-        if not exit.entered and not exit.left and not exit.killed and not binding.leaving:
-            _start_failed(state, turn, session, exit)
+        if not exit.entered and not exit.left and not binding.leaving:
+            if not exit.killed:
+                _start_failed(state, turn, session, exit)
+            elif exit.failure:  # its node has no descriptor, process or space left: no fault of the session
+                _back_off(state, turn, session, _NODE_BACK_OFF_MS)
     application = state.applications.get(session.record.spec.application)
     if exit is not None and exit.left and not session.open and application is not None:
         state.deadlines.set(("release", executor.id), turn.now_ms + application.record.spec.delay_release_ms)
