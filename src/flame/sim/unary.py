@@ -16,7 +16,7 @@ from flame.core.control.events import (
 )
 from flame.core.control.state import Batch, State
 from flame.model.errors import TooLarge
-from flame.model.records import SegmentRecord, Snapshot
+from flame.model.records import PutSegment, SegmentRecord, Snapshot
 from flame.sim.clients import TOO_LARGE, stored_outcomes, too_large
 from flame.sim.history import History, digest
 from flame.sim.store import SimStore
@@ -73,6 +73,8 @@ class Frontend:
         self._ends: dict[int, Callable[[Answer | None], None]] = {}
         self._watches: dict[int, Callable[[TellWatch | None], None]] = {}
         self._inputs: set[int] = set()
+        self._durable: dict[int, int] = {}
+        """The last segment that is durable, by session."""
         self._next: dict[int, int] = {}
         """The first task of the session manager's own block that the history has not heard of, by session."""
 
@@ -119,8 +121,11 @@ class Frontend:
             self._session_manager.offer(TaskWatchEnded(watch))
 
     def outcome(self, session: int, task: int) -> SegmentRecord | None:
-        """The segment that has the outcome of a task, where the session is still there."""
-        return self._session_manager.store.read_outcome(session, task) if self.has(session) else None
+        """The segment that has the outcome of a task, where that is durable and the session is still there."""
+        if not self.has(session):
+            return None
+        segment = self._session_manager.store.read_outcome(session, task)
+        return segment if segment is not None and segment.sequence <= self._durable.get(session, 0) else None
 
     def has(self, session: int) -> bool:
         """Whether the session is still there."""
@@ -155,6 +160,9 @@ class Frontend:
 
     def stored(self, batch: Batch) -> None:
         """A batch is durable."""
+        for write in batch.writes:
+            if isinstance(write, PutSegment):
+                self._durable[write.record.session] = write.record.sequence
         for effect in batch.after:
             if isinstance(effect, Answer) and effect.task:
                 self._made(effect.session, effect.task, self._creates[effect.request][0])
@@ -164,6 +172,7 @@ class Frontend:
         self._cluster.history.promises.found(self._cluster.time.now_ns, snapshot)
         state = self._session_manager.state
         for session in state.sessions.values() if state is not None else ():
+            self._durable[session.number] = session.last_sequence
             block = session.own_block
             if block is None:
                 continue
