@@ -156,6 +156,9 @@ class Attachment:
         """The link is over."""
         self.live = False
 
+    def mend(self) -> None:
+        """A call was broken off at any point; there is nothing to make whole where nothing is submitted."""
+
     def end(self, error: FlameError) -> None:
         """It is over for good."""
         if self.error is None:

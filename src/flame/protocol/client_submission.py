@@ -7,6 +7,7 @@ into one chunk, which is sent when everything before it is acknowledged or when 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from flame.model import chunk
@@ -24,6 +25,7 @@ from flame.model.limits import MAX_CHUNK_BYTES, MAX_CHUNK_TASKS, SUBMIT_WINDOW_B
 from flame.model.ranges import Range
 from flame.protocol.client_attachment import Attachment, Part, Sink
 
+_START = attrgetter("start")
 LONE_TASKS: Final = 4
 """Tasks that may be under way when another one still goes alone, without waiting for company."""
 
@@ -55,6 +57,23 @@ class Feed:
             self.spans.append((first, first + count))
 
 
+class _Run:
+    """Tasks [start, end) of one sink, of which some are `done`: they have a result, or never will."""
+
+    __slots__ = ("done", "end", "sink", "start")
+
+    def __init__(self, start: int, end: int, sink: Sink) -> None:
+        self.start = start
+        self.end = end
+        self.sink = sink
+        self.done = 0
+
+    @property
+    def left(self) -> int:
+        """How many are not done."""
+        return self.end - self.start - self.done
+
+
 class Submission(Attachment):
     """One block: tasks are numbered here, sent in chunks until they are acknowledged, and their results handed out.
 
@@ -84,11 +103,8 @@ class Submission(Attachment):
         self._tail_bytes = 0
         self._cancels: dict[int, tuple[CancelTasks, bool]] = {}
         self._requests = 0
-        # Runs of ids of the same sink, ascending; those whose tasks are all finished are dropped.
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        self._sinks: list[Sink] = []
-        self._left: list[int] = []
+        self._runs: list[_Run] = []
+        """Ascending; those whose tasks are all done are dropped."""
 
     # --- what the caller asks ----------------------------------------------------------------------------------------
 
@@ -180,6 +196,30 @@ class Submission(Attachment):
         self.send(message)
         return self._requests
 
+    def mend(self) -> None:
+        """Make it whole again after a call was broken off at any point, as by Ctrl-C.
+
+        What was put into a chunk counts as submitted, and has to be sent again; what was not has no number any more.
+        """
+        if self.attached is None or self.refusal is not None:
+            return
+        runs, chunks = self._runs, self._chunks
+        known = chunks[-1].first + chunks[-1].count if chunks else self.stored
+        if runs and known == max(self.next_id, runs[-1].end):
+            self._tail.clear()  # it is in the last chunk
+        self.next_id = known + len(self._tail)
+        while runs and runs[-1].start >= self.next_id:
+            runs.pop()
+        if runs:
+            runs[-1].end = self.next_id
+        for feed in self.feeds:
+            while feed.spans and feed.spans[-1][0] >= self.next_id:
+                feed.spans.pop()
+            if feed.spans:
+                feed.spans[-1] = (feed.spans[-1][0], min(feed.spans[-1][1], self.next_id))
+        self._tail_bytes = sum(map(len, self._tail)) + TASK_OVERHEAD_BYTES * len(self._tail)
+        self._chunk_bytes = sum(map(_cost, chunks))
+
     def forget(self, request: int) -> None:
         """Nobody waits for the answer to a cancel any more."""
         self.answers.pop(request, None)
@@ -234,16 +274,16 @@ class Submission(Attachment):
         """Hand results to those whose tasks they are; return how many parts are held."""
         first, end = max(segment.first, self.first), min(segment.first + segment.count, self.next_id)
         held = 0
-        place = bisect_right(self._starts, first) - 1
+        place = bisect_right(self._runs, first, key=_START) - 1
         while first < end and place >= 0:
-            last = place + 1 == len(self._starts)
-            part_end = min(end, self._ends[place])
+            run = self._runs[place]
+            part_end = min(end, run.end)
             count = part_end - first
             self.finished += count
-            self._left[place] -= count
-            held += not self._sinks[place].deliver(Part(self, segment, first, count))
-            if self._left[place] == 0 and not last:
-                self._unroute(place)
+            run.done += count
+            held += not run.sink.deliver(Part(self, segment, first, count))
+            if run.left == 0 and run is not self._runs[-1]:
+                del self._runs[place]
             else:
                 place += 1
             first = part_end
@@ -252,28 +292,20 @@ class Submission(Attachment):
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _route(self, first: int, count: int, sink: Sink) -> None:
+        runs = self._runs
+        if runs and runs[-1].sink is sink:
+            runs[-1].end = first + count
+        else:
+            if runs and runs[-1].left == 0:
+                runs.pop()
+            runs.append(_Run(first, first + count, sink))
         self.next_id = first + count
-        if self._sinks and self._sinks[-1] is sink:
-            self._ends[-1] += count
-            self._left[-1] += count
-            return
-        if self._left and self._left[-1] == 0:
-            self._unroute(-1)
-        self._starts.append(first)
-        self._ends.append(first + count)
-        self._sinks.append(sink)
-        self._left.append(count)
-
-    def _unroute(self, place: int) -> None:
-        del self._starts[place], self._ends[place], self._sinks[place], self._left[place]
 
     def _cut(self) -> None:
         if self._tail:
-            first = self.next_id - len(self._tail)
-            run = self._tail[:]
+            self._send_chunk(self.next_id - len(self._tail), self._tail)
             self._tail.clear()
             self._tail_bytes = 0
-            self._send_chunk(first, run)
 
     def _send_chunk(self, first: int, inputs: Sequence[bytes]) -> None:
         lengths, blob = chunk.pack(inputs)
@@ -315,13 +347,13 @@ class Submission(Attachment):
             if answered:
                 self.answers[request] = ()
         self._cancels.clear()
-        for place, (start, end) in enumerate(zip(self._starts, self._ends, strict=True)):
-            if end > first and self._left[place]:
-                low = max(start, first)
-                count = min(self._left[place], end - low)
+        for run in self._runs:
+            if run.end > first and run.left:
+                low = max(run.start, first)
+                count = min(run.left, run.end - low)
                 self.finished += count
-                self._left[place] -= count
-                self._sinks[place].fail(low, end - low, error)
+                run.done += count
+                run.sink.fail(low, run.end - low, error)
 
     def _fail_feed(self, feed: Feed, error: FlameError) -> None:
         count = len(feed.items)

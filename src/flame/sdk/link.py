@@ -80,6 +80,8 @@ class StreamOwner:
         """Whether what answered there speaks something else."""
         self._down = False
         """Whether the link was lost, and is not back."""
+        self._broken_off = ""
+        """Why this side has closed the link, or empty."""
         self._thread = _Thread()
 
     # --- for callers, with the lock held -----------------------------------------------------------------------------
@@ -88,10 +90,25 @@ class StreamOwner:
         """Send what stands ready."""
         outbox = self.stream.outbox
         if outbox:
-            if self._link is not None:
-                for message in outbox:
-                    self._link.send(message)
+            try:
+                if self._link is not None:
+                    for message in outbox:
+                        self._link.send(message)
+            except BaseException:
+                self.broken_off()
+                raise
             outbox.clear()
+
+    def broken_off(self) -> None:
+        """An exception that is none of ours (Ctrl-C, a signal's handler) came in the middle of a call.
+
+        What was submitted is made whole again. Nobody knows what was sent of it, so the next link begins with all.
+        """
+        for attachment in self.stream.attachments.values():
+            attachment.mend()
+        if self._link is not None:
+            self._broken_off = "a call was broken off by an exception"
+            self._link.close()
 
     def let_leave(self) -> None:
         """Let maps leave that have ended."""
@@ -354,7 +371,8 @@ class StreamOwner:
             if attempt != self._attempt:
                 return
             had_welcome = self.stream.welcome is not None
-            self._ended_attempt, self._ended_reason = attempt, reason
+            self._ended_attempt, self._ended_reason = attempt, reason or self._broken_off
+            self._broken_off = ""
             self._link = None
             self.stream.lost()
             self.changed.notify_all()

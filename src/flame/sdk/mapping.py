@@ -176,9 +176,15 @@ class Mapping:
             self._pulled += pulled
         with self._connection.lock:
             self._check_open()
-            block.draw(feed)
-            if self._connection.stream.outbox:
-                self._connection.send()
+            try:
+                block.draw(feed)
+                if self._connection.stream.outbox:
+                    self._connection.send()
+            except BaseException:
+                self._pulled -= len(feed.items)
+                feed.items.clear()  # some of it may be in a chunk already
+                self._connection.broken_off()
+                raise
 
     def _start(self) -> Submission:
         with self._connection.lock:

@@ -106,10 +106,15 @@ class Session:
             block = self._blocks[-1]
             if self._closing or block.refusal is not None or not block.accepts(len(input)):
                 block = self._ready_block(len(input), timeout)
-            task = block.add(input)
-            future = self._table.pending[task] = Future(self, task)
-            if connection.stream.outbox:
-                connection.send()
+            try:
+                task = block.add(input)
+                future = self._table.pending[task] = Future(self, task)
+                if connection.stream.outbox:
+                    connection.send()
+            except BaseException as error:
+                if not isinstance(error, FlameError):
+                    connection.broken_off()
+                raise
         return future
 
     def invoke(self, input: bytes, timeout: float | None = None) -> bytes | None:
@@ -200,8 +205,12 @@ class Session:
         with connection.lock:
             connection.check()
             block = self._blocks[-1]
-            block.flush()
-            connection.send()
+            try:
+                block.flush()
+                connection.send()
+            except BaseException:
+                connection.broken_off()
+                raise
             target = block.next_id
             connection.wait_for(
                 lambda: block.stored >= target or block.refusal is not None, timeout, f"flush of session {self.id}"
