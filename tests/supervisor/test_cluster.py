@@ -144,6 +144,7 @@ def test_a_supervisor_that_is_started_while_the_cluster_is_stopped_ends_too(
         found = remaining(data_dir)
         if not found and not late:
             late.append(cluster._start_supervisor(settings))
+            wait_until_true(lambda: remaining(data_dir))  # its command line is there a moment after the process
             found = remaining(data_dir)
         return found
 
