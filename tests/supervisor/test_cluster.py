@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,20 +116,30 @@ def test_what_is_stopped_while_it_is_waited_for_is_told_at_once(
     assert said == []
 
 
-def test_an_interrupt_right_after_the_start_leaves_nothing(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("visible", [True, False])
+def test_an_interrupt_right_after_the_start_leaves_nothing(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch, visible: bool
+) -> None:
+    """Also where what was started has no command line yet, by which it could be found."""
     monkeypatch.setenv("HOME", str(short_tmp))
     settings = Settings(str(short_tmp / "d"))
     start = cluster._start_supervisor
+    started: list[int] = []
+    if not visible:
+        monkeypatch.setattr(processes, "find", lambda data_dir: [])
 
     def start_interrupted(settings: Settings) -> int:
         pid = start(settings)
-        os.kill(os.getpid(), signal.SIGINT)
+        started.append(pid)
+        # Of this thread alone, which `flame up` has: another one would take it, though it is blocked here.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         return pid
 
     monkeypatch.setattr(cluster, "_start_supervisor", start_interrupted)
     with pytest.raises(KeyboardInterrupt):
         cluster.up(settings, lambda _: True, print)
     assert processes.find(settings.data_dir) == []
+    wait_until_true(lambda: os.waitpid(started[0], os.WNOHANG)[0] == started[0])
 
 
 def test_a_supervisor_that_is_started_while_the_cluster_is_stopped_ends_too(

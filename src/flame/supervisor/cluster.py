@@ -98,6 +98,9 @@ def up(settings: Settings, ready: Callable[[str], bool], say: Say, timeout_s: fl
     except BaseException:
         # What ran before, or was started by somebody else, goes on; its supervisor goes on trying.
         if not found and Lock(data_dir).holder() in (0, started):
+            with suppress(ProcessLookupError):
+                if started:  # `down` finds processes by their command line, which this one may not have yet
+                    os.kill(started, signal.SIGTERM)
             down(data_dir)
         raise
     if found and (before.cluster is not None or before.answers):  # else somebody was just starting it
