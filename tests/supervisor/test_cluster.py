@@ -214,6 +214,20 @@ def test_a_session_manager_whose_socket_was_removed_listens_again(running: Runni
     assert log.count("its file was removed, listening there again") == 1
 
 
+def test_a_session_manager_whose_place_became_a_file_goes_on_and_is_back_with_it(running: Running) -> None:
+    settings = running("memory")
+    before = cluster.status(settings.data_dir).pids["session-manager"]
+    place = Path(settings.socket_path).parent
+    log = Path(paths.log_file(settings.data_dir, "session-manager"))
+    place.rename(f"{place}.away")
+    place.touch()
+    wait_until_true(lambda: "nobody can connect any more" in log.read_text())
+    place.unlink()
+    Path(f"{place}.away").rename(place)
+    assert cluster.status(settings.data_dir).pids["session-manager"] == before
+    assert "Traceback" not in log.read_text()
+
+
 def test_a_session_manager_that_is_slow_is_left_alone(running: Running) -> None:
     settings = running()
     before = cluster.status(settings.data_dir).pids

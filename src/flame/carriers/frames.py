@@ -218,7 +218,7 @@ class FramesListener:
 def _inode(path: str) -> tuple[int, int] | None:
     try:
         status = os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 
